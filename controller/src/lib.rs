@@ -1,0 +1,1 @@
+//! The node agent, the cluster controller, the lab and sdnctl.

@@ -1,0 +1,1 @@
+//! The OpenShift SDN pipeline as a pure function: tables, features, flow set, diff, packet walker.

@@ -1,0 +1,1 @@
+//! What crosses crates: real Open vSwitch, packets, faults.
