@@ -1,0 +1,1 @@
+//! The cluster controller: gives nodes their HostSubnet and namespaces their VNID.

@@ -1,0 +1,1 @@
+//! The `network.openshift.io/v1` API types.

@@ -1,0 +1,2 @@
+//! `sdn-controller`.
+fn main() {}

@@ -1,0 +1,2 @@
+//! `sdn-node`.
+fn main() {}

@@ -1,0 +1,2 @@
+//! `sdnctl`.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The commands of `sdnctl`, one file a command.

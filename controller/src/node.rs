@@ -1,0 +1,6 @@
+//! The node agent `sdn-node`.
+
+pub mod cni;
+pub mod host;
+pub mod netns;
+pub mod ovs;

@@ -1,0 +1,1 @@
+//! The CNI side of the agent: server, address management, sandbox wiring.

@@ -1,0 +1,1 @@
+//! The host side of the agent: links, addresses, routes and the firewall.

@@ -1,0 +1,1 @@
+//! NodeView: cluster state in, inputs of the pipeline features out.
