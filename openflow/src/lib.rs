@@ -1,1 +1,17 @@
-//! OpenFlow 1.3 with the Nicira and ONF extensions of Open vSwitch: codec, ovs-ofctl text, client.
+//! OpenFlow 1.3 with the Nicira and ONF extensions of Open vSwitch: codec, `ovs-ofctl` text, client.
+
+pub mod action;
+pub mod field;
+mod flow;
+mod flow_match;
+mod group;
+mod instruction;
+mod port;
+
+pub use action::{Action, Controller, Ct, CtZone, Nat, NatKind, Subfield};
+pub use field::{Field, FieldInfo};
+pub use flow::{Flow, FlowFlags, FlowMod, FlowModCommand, GROUP_ANY, NO_BUFFER, TABLE_ALL};
+pub use flow_match::{Match, WideEntry, WideField};
+pub use group::{Bucket, Group, GroupMod, GroupModCommand, GroupType};
+pub use instruction::Instruction;
+pub use port::OfPort;

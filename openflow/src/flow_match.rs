@@ -1,0 +1,220 @@
+//! [`Match`]: what packets a flow applies to, in one canonical form.
+
+use crate::field::{Field, ones};
+
+/// A conjunction of field tests: `field & mask == value`, in canonical form.
+///
+/// Canonical means: sorted in wire order, one entry a field, value bits outside the mask cleared, fields with an
+/// empty mask left out, and overlapping views of the same bits (`xreg0`, `vlan_tci`, `nw_tos`) replaced by the
+/// fields that a switch reports back. Two matches are equal if and only if a switch treats them as one flow key.
+///
+/// ```
+/// use openflow::{Field, Match};
+/// let m = Match::new().with(Field::ETH_TYPE, 0x0806u16).with(Field::IN_PORT, 3u32);
+/// assert_eq!(m.get(Field::IN_PORT), Some((3, 0xffff_ffff)));
+/// ```
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Match {
+    entries: Vec<Entry>,
+    wide: Vec<WideEntry>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Entry {
+    field: Field,
+    value: u128,
+    mask: u128,
+}
+
+/// An entry of a [`Match`] whose value has no fixed width: a tunnel option, or a field that we don't know.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WideEntry {
+    /// Which field.
+    pub field: WideField,
+    /// Value, big-endian, bits outside the mask cleared.
+    pub value: Vec<u8>,
+    /// Mask of the same length; `None` is an exact match.
+    pub mask: Option<Vec<u8>>,
+}
+
+/// The field of a [`WideEntry`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum WideField {
+    /// A `tun_metadata` field.
+    Known(Field),
+    /// A field that the registry does not have; kept as it came.
+    Unknown {
+        /// `oxm_class`.
+        class: u16,
+        /// `oxm_field`, 7 bits.
+        field: u8,
+        /// Experimenter id, for class 0xffff; otherwise 0.
+        experimenter: u32,
+    },
+}
+
+impl Match {
+    /// The match of every packet.
+    pub const fn new() -> Self {
+        Match { entries: Vec::new(), wide: Vec::new() }
+    }
+
+    /// Adds (or replaces) an exact test of `field`.
+    ///
+    /// Bits of `value` above the field's width are ignored.
+    #[must_use]
+    pub fn with(self, field: Field, value: impl Into<u128>) -> Self {
+        let value = value.into();
+        // `vlan_vid` as an exact value means a tagged packet, as in `OFPVID_PRESENT | vid`.
+        self.with_masked(field, value, field.full_mask())
+    }
+
+    /// Adds (or replaces) a test of the bits of `field` in `mask`; an empty mask removes the field.
+    #[must_use]
+    pub fn with_masked(mut self, field: Field, value: impl Into<u128>, mask: impl Into<u128>) -> Self {
+        self.set(field, value.into(), mask.into());
+        self
+    }
+
+    /// Adds (or replaces) a test of the bits of `field` in `mask`; an empty mask removes the field.
+    pub fn set(&mut self, field: Field, value: u128, mask: u128) {
+        if field.is_tun_metadata() {
+            self.set_wide(minimal_wide(field, value, mask));
+            return;
+        }
+        let mask = mask & field.full_mask();
+        let value = value & mask;
+        if let Some((first, n, width)) = split_register(field) {
+            for i in 0..n {
+                let shift = u32::from(width) * u32::from(n - 1 - i);
+                if let Some(part) = Field::reg(first + i) {
+                    self.put(part, (value >> shift) & ones(width), (mask >> shift) & ones(width));
+                }
+            }
+            return;
+        }
+        match field {
+            Field::NW_TOS => self.put(Field::IP_DSCP, value >> 2, mask >> 2),
+            Field::IN_PORT_16 => self.put(Field::IN_PORT, u128::from(widen_port(value)), ones(32)),
+            // The PCP bits have no mask of their own under OXM; a partial one can only be said as a TCI.
+            Field::VLAN_TCI if matches!(mask >> 13, 0 | 7) => {
+                self.put(Field::VLAN_VID, value & 0x1fff, mask & 0x1fff);
+                self.put(Field::VLAN_PCP, value >> 13, mask >> 13);
+            }
+            _ => self.put(field, value, mask),
+        }
+    }
+
+    fn put(&mut self, field: Field, value: u128, mask: u128) {
+        match (self.entries.binary_search_by_key(&field, |e| e.field), mask) {
+            (Ok(at), 0) => {
+                self.entries.remove(at);
+            }
+            (Ok(at), _) => {
+                if let Some(entry) = self.entries.get_mut(at) {
+                    *entry = Entry { field, value, mask };
+                }
+            }
+            (Err(_), 0) => {}
+            (Err(at), _) => self.entries.insert(at, Entry { field, value, mask }),
+        }
+    }
+
+    /// Adds (or replaces) a test of a tunnel option or unknown field.
+    ///
+    /// A mask of all ones becomes an exact match, an empty one removes the field.
+    pub fn set_wide(&mut self, mut entry: WideEntry) {
+        if let Some(mask) = &mut entry.mask {
+            mask.resize(entry.value.len(), 0);
+            for (v, m) in entry.value.iter_mut().zip(mask.iter()) {
+                *v &= *m;
+            }
+        }
+        let found = self.wide.binary_search_by(|e| e.field.cmp(&entry.field));
+        let wildcard = entry.mask.as_ref().is_some_and(|m| m.iter().all(|&b| b == 0));
+        if entry.mask.as_ref().is_some_and(|m| m.iter().all(|&b| b == 0xff)) {
+            entry.mask = None;
+        }
+        match (found, wildcard) {
+            (Ok(at), true) => {
+                self.wide.remove(at);
+            }
+            (Ok(at), false) => {
+                if let Some(slot) = self.wide.get_mut(at) {
+                    *slot = entry;
+                }
+            }
+            (Err(_), true) => {}
+            (Err(at), false) => self.wide.insert(at, entry),
+        }
+    }
+
+    /// Value and mask of a field, `None` if every value matches.
+    ///
+    /// Ask for the canonical fields: `reg0`, not `xreg0`; `vlan_vid`, not `vlan_tci`; `ip_dscp`, not `nw_tos`.
+    pub fn get(&self, field: Field) -> Option<(u128, u128)> {
+        let at = self.entries.binary_search_by_key(&field, |e| e.field).ok()?;
+        self.entries.get(at).map(|e| (e.value, e.mask))
+    }
+
+    /// The value of a field that must match exactly.
+    pub fn exact(&self, field: Field) -> Option<u128> {
+        self.get(field).filter(|&(_, mask)| mask == field.full_mask()).map(|(value, _)| value)
+    }
+
+    /// Field, value and mask of each entry up to 128 bits wide, in wire order.
+    pub fn iter(&self) -> impl Iterator<Item = (Field, u128, u128)> + '_ {
+        self.entries.iter().map(|e| (e.field, e.value, e.mask))
+    }
+
+    /// Tunnel options and unknown fields, in order.
+    pub fn wide(&self) -> impl Iterator<Item = &WideEntry> {
+        self.wide.iter()
+    }
+
+    /// Whether it matches every packet.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.wide.is_empty()
+    }
+
+    /// How many fields it tests.
+    pub fn len(&self) -> usize {
+        self.entries.len() + self.wide.len()
+    }
+}
+
+/// First 32-bit register, number of registers and width of each, of `xregN` and `xxregN`.
+fn split_register(field: Field) -> Option<(u8, u8, u16)> {
+    (0..8)
+        .find(|&n| Field::xreg(n) == Some(field))
+        .map(|n| (n * 2, 2, 32))
+        .or_else(|| (0..4).find(|&n| Field::xxreg(n) == Some(field)).map(|n| (n * 4, 4, 32)))
+}
+
+/// A 16-bit port number of OpenFlow 1.0 in 32 bits: the reserved ones from 0xff00 move to 0xffffff00.
+pub(crate) fn widen_port(port: u128) -> u32 {
+    let port = (port & 0xffff) as u32;
+    if port >= 0xff00 { port | 0xffff_0000 } else { port }
+}
+
+/// A tunnel option in as few bytes as its value (or mask) needs.
+fn minimal_wide(field: Field, value: u128, mask: u128) -> WideEntry {
+    let significant = if mask == u128::MAX { value } else { value | mask };
+    let skip = (significant.leading_zeros() / 8).min(15) as usize;
+    let tail = |v: u128| v.to_be_bytes().into_iter().skip(skip).collect::<Vec<u8>>();
+    let mask = (mask != u128::MAX).then(|| tail(mask));
+    WideEntry { field: WideField::Known(field), value: tail(value), mask }
+}
+
+impl std::fmt::Debug for Match {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut map = f.debug_map();
+        for (field, value, mask) in self.iter() {
+            map.entry(&field, &format_args!("{value:#x}/{mask:#x}"));
+        }
+        for entry in self.wide() {
+            map.entry(&entry.field, &(&entry.value, &entry.mask));
+        }
+        map.finish()
+    }
+}
