@@ -1,0 +1,125 @@
+//! The network configuration that the runtime writes to the plugin's standard input (section 1).
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{CniError, CniVersion, ErrorCode, validate};
+use crate::contract::DEFAULT_SOCKET;
+
+/// A network configuration in the form that plugins receive.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NetConf {
+    /// The version of the specification that the answer shall have. Empty if there is none; see
+    /// [`NetConf::version`].
+    #[serde(default)]
+    pub cni_version: String,
+    /// The network's name.
+    #[serde(default)]
+    pub name: String,
+    /// The plugin's name, `openshift-sdn`.
+    #[serde(default, rename = "type")]
+    pub plugin: String,
+    /// Ours: the path of the agent's socket, if it is not [`DEFAULT_SOCKET`]. For nodes that share one file
+    /// system, as those of the lab do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket: Option<PathBuf>,
+    /// Ours: seconds to wait for the agent's answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<u64>,
+    /// The result of the plugin before this one in the chain, or of the ADD that a CHECK or DEL belongs to, as it
+    /// came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prev_result: Option<Value>,
+    /// Keys that this plugin does not know.
+    #[serde(flatten)]
+    pub unknown: Map<String, Value>,
+}
+
+impl NetConf {
+    /// Parses and checks a configuration. The version is not checked: see [`NetConf::version`].
+    ///
+    /// # Errors
+    /// Code 6 if it isn't JSON, code 7 if a key has a wrong type or the name is missing.
+    pub fn parse(json: &[u8]) -> Result<NetConf, CniError> {
+        let conf = NetConf::parse_unchecked(json)?;
+        validate::network_name(&conf.name)?;
+        if conf.socket.as_deref().is_some_and(Path::is_relative) {
+            return Err(CniError::new(
+                ErrorCode::INVALID_CONFIG,
+                "socket in the network configuration must be an absolute path",
+            ));
+        }
+        Ok(conf)
+    }
+
+    /// Parses a configuration of which nothing is required, as VERSION's.
+    ///
+    /// # Errors
+    /// Code 6 if it isn't JSON, code 7 if a key has a wrong type.
+    pub fn parse_unchecked(json: &[u8]) -> Result<NetConf, CniError> {
+        serde_json::from_slice(json).map_err(|error| {
+            if error.is_data() {
+                CniError::new(ErrorCode::INVALID_CONFIG, format!("invalid network configuration: {error}"))
+            } else {
+                CniError::new(
+                    ErrorCode::DECODE_FAILURE,
+                    format!("the network configuration on standard input is not JSON: {error}"),
+                )
+            }
+        })
+    }
+
+    /// The version to answer in.
+    ///
+    /// # Errors
+    /// Code 1.
+    pub fn version(&self) -> Result<CniVersion, CniError> {
+        CniVersion::negotiate(&self.cni_version)
+    }
+
+    /// Where the agent listens.
+    pub fn socket(&self) -> &Path {
+        self.socket.as_deref().unwrap_or(Path::new(DEFAULT_SOCKET))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_keys_survive() {
+        let text = r#"{"cniVersion":"1.1.0","name":"openshift-sdn","type":"openshift-sdn","cniVersions":["1.0.0"],
+            "cni.dev/valid-attachments":[{"containerID":"a","ifname":"eth0"}],"prevResult":{"ips":[]},"mtu":1400}"#;
+        let conf = NetConf::parse(text.as_bytes()).unwrap();
+        assert_eq!(conf.version().unwrap(), CniVersion::V1_1_0);
+        assert_eq!(conf.socket(), Path::new(DEFAULT_SOCKET));
+        assert!(conf.prev_result.is_some());
+        assert_eq!(
+            conf.unknown.keys().collect::<Vec<_>>(),
+            ["cni.dev/valid-attachments", "cniVersions", "mtu"]
+        );
+        let again: Value = serde_json::to_value(&conf).unwrap();
+        assert_eq!(again, serde_json::from_str::<Value>(text).unwrap());
+    }
+
+    #[test]
+    fn each_problem_has_its_code() {
+        let code = |json: &str| NetConf::parse(json.as_bytes()).unwrap_err().code;
+        assert_eq!(code(""), ErrorCode::DECODE_FAILURE);
+        assert_eq!(code("{\"name\":"), ErrorCode::DECODE_FAILURE);
+        assert_eq!(code("[1]"), ErrorCode::INVALID_CONFIG);
+        assert_eq!(code("{\"name\":1}"), ErrorCode::INVALID_CONFIG);
+        assert_eq!(code("{}"), ErrorCode::INVALID_CONFIG);
+        assert_eq!(code("{\"name\":\"../x\"}"), ErrorCode::INVALID_CONFIG);
+        assert_eq!(code("{\"name\":\"n\",\"socket\":\"x\"}"), ErrorCode::INVALID_CONFIG);
+        let conf = NetConf::parse(b"{\"name\":\"n\",\"cniVersion\":\"0.2.0\"}").unwrap();
+        let error = conf.version().unwrap_err();
+        assert_eq!(error.code, ErrorCode::INCOMPATIBLE_VERSION);
+        assert!(error.msg.contains("0.2.0") && error.msg.contains("1.1.0"), "{error}");
+    }
+}
