@@ -1,0 +1,271 @@
+//! The task behind a [`Client`](super::Client).
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::value::RawValue;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{ClientError, ClientEvent, Options, Shared, Status};
+use crate::backoff::Backoff;
+use crate::endpoint::Endpoint;
+use crate::session::{CallError, Config, Event, RequestId, Session};
+use crate::transaction::{Reply, TransactError, Transaction};
+
+/// What a handle asks of the task.
+#[derive(Debug)]
+pub(super) enum Command {
+    Transact { transaction: Transaction, reply: oneshot::Sender<Result<Reply, TransactError>> },
+    Call { method: String, params: Box<RawValue>, reply: oneshot::Sender<Result<Box<RawValue>, CallError>> },
+}
+
+impl Command {
+    fn refuse(self, reason: &str) {
+        // A caller that is gone does not care.
+        match self {
+            Command::Transact { reply, .. } => {
+                let _ = reply.send(Err(TransactError::NotConnected(reason.to_owned())));
+            }
+            Command::Call { reply, .. } => {
+                let _ = reply.send(Err(CallError::Disconnected(reason.to_owned())));
+            }
+        }
+    }
+}
+
+/// Beyond this many unsent bytes no further command is taken: callers wait instead of filling our memory.
+const MOST_UNSENT: usize = 1 << 20;
+
+/// Bytes asked of the socket at once.
+const READ_SIZE: usize = 256 << 10;
+
+/// Why a connection ended.
+enum End {
+    /// All handles are gone.
+    Unwanted,
+    Failed(ClientError),
+}
+
+pub(super) struct Task {
+    options: Options,
+    config: Arc<Config>,
+    commands: mpsc::Receiver<Command>,
+    status: watch::Sender<Status>,
+    shared: Arc<Shared>,
+    /// Until the first connection is complete or has failed.
+    first: Option<oneshot::Sender<Result<(), ClientError>>>,
+    backoff: Backoff,
+    transactions: HashMap<RequestId, oneshot::Sender<Result<Reply, TransactError>>>,
+    calls: HashMap<RequestId, oneshot::Sender<Result<Box<RawValue>, CallError>>>,
+}
+
+impl Task {
+    pub(super) fn new(
+        options: Options,
+        commands: mpsc::Receiver<Command>,
+        status: watch::Sender<Status>,
+        shared: Arc<Shared>,
+        first: oneshot::Sender<Result<(), ClientError>>,
+    ) -> Task {
+        Task {
+            config: Arc::new(options.session.clone()),
+            backoff: Backoff::new(options.backoff.0, options.backoff.1),
+            options,
+            commands,
+            status,
+            shared,
+            first: Some(first),
+            transactions: HashMap::new(),
+            calls: HashMap::new(),
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        loop {
+            let mut error = ClientError::NoEndpoint;
+            for endpoint in self.options.endpoints.clone() {
+                error = match self.connect(&endpoint).await {
+                    End::Unwanted => return,
+                    End::Failed(error) => error,
+                };
+                tracing::debug!(%error, "no database connection");
+            }
+            if let Some(first) = self.first.take() {
+                let _ = first.send(Err(error));
+                return;
+            }
+            if self.pause(&error.to_string()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Waits before the next round of attempts, and refuses what is asked meanwhile.
+    async fn pause(&mut self, reason: &str) -> Result<(), ()> {
+        let end = tokio::time::Instant::now() + self.backoff.wait();
+        loop {
+            // Both arms are cancel-safe.
+            tokio::select! {
+                () = tokio::time::sleep_until(end) => return Ok(()),
+                command = self.commands.recv() => match command {
+                    Some(command) => command.refuse(reason),
+                    None => return Err(()),
+                },
+            }
+        }
+    }
+
+    fn disconnected(&mut self, error: &ClientError) {
+        if self.status.borrow().connected {
+            tracing::warn!(%error, "database connection lost");
+            self.status.send_modify(|status| status.connected = false);
+            let _ = self.shared.events.send(ClientEvent::Disconnected);
+        }
+    }
+
+    async fn connect(&mut self, endpoint: &Endpoint) -> End {
+        let failed = |source| End::Failed(ClientError::Connect { endpoint: endpoint.clone(), source });
+        let deadline = tokio::time::Instant::now() + self.options.connect_timeout;
+        let timed_out = || io::Error::new(io::ErrorKind::TimedOut, "timed out");
+        match endpoint {
+            Endpoint::Unix(path) => match UnixStream::connect(path).await {
+                Ok(stream) => self.drive(endpoint, stream, deadline).await,
+                Err(source) => failed(source),
+            },
+            Endpoint::Tcp { host, port } => {
+                let connect = TcpStream::connect((host.as_str(), *port));
+                let stream = tokio::time::timeout_at(deadline, connect).await;
+                match stream.unwrap_or_else(|_| Err(timed_out())).and_then(|stream| {
+                    // Transactions are small and wait for their answer.
+                    stream.set_nodelay(true)?;
+                    Ok(stream)
+                }) {
+                    Ok(stream) => self.drive(endpoint, stream, deadline).await,
+                    Err(source) => failed(source),
+                }
+            }
+            Endpoint::Tls { .. } => failed(io::Error::new(io::ErrorKind::Unsupported, "TLS is not built in")),
+        }
+    }
+
+    /// Runs one connection to its end.
+    async fn drive(
+        &mut self,
+        endpoint: &Endpoint,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        snapshot_deadline: tokio::time::Instant,
+    ) -> End {
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        let mut session = Session::new(self.config.clone(), Some(self.shared.replica()), Instant::now());
+        let mut buffer = Vec::with_capacity(READ_SIZE);
+        let end = loop {
+            if let Err(source) = session.handle_timeout(Instant::now()) {
+                break ClientError::Session { endpoint: endpoint.clone(), source };
+            }
+            let lost = |source| ClientError::Lost { endpoint: endpoint.clone(), source };
+            let never = Duration::from_secs(3600);
+            let timeout = session.timeout().unwrap_or_else(|| Instant::now() + never);
+            let synced = self.status.borrow().connected;
+            // Every arm is cancel-safe: a read or write that lost the race has moved no byte.
+            tokio::select! {
+                read = reader.read_buf(&mut buffer) => {
+                    match read {
+                        Ok(0) => break lost(io::ErrorKind::UnexpectedEof.into()),
+                        Ok(_) => {}
+                        Err(source) => break lost(source),
+                    }
+                    let received = session.receive(&buffer, Instant::now());
+                    buffer.clear();
+                    self.publish(&mut session);
+                    if let Err(source) = received {
+                        break ClientError::Session { endpoint: endpoint.clone(), source };
+                    }
+                }
+                written = writer.write(session.outgoing()), if !session.outgoing().is_empty() => match written {
+                    Ok(count) => session.sent(count),
+                    Err(source) => break lost(source),
+                },
+                command = self.commands.recv(), if synced && session.outgoing().len() < MOST_UNSENT => {
+                    let Some(command) = command else { return End::Unwanted };
+                    self.send(&mut session, command);
+                    // What else is waiting shares the write.
+                    while session.outgoing().len() < MOST_UNSENT
+                        && let Ok(command) = self.commands.try_recv()
+                    {
+                        self.send(&mut session, command);
+                    }
+                }
+                () = tokio::time::sleep_until(timeout.into()) => {}
+                () = tokio::time::sleep_until(snapshot_deadline), if !synced => {
+                    break ClientError::Timeout { endpoint: endpoint.clone(), after: self.options.connect_timeout };
+                }
+            }
+        };
+        // First the status, then the outcomes: whoever learns that an outcome is unknown and waits for the connection
+        // must not take the old one for the next one.
+        self.disconnected(&end);
+        session.close(&end.to_string());
+        self.publish(&mut session);
+        End::Failed(end)
+    }
+
+    fn send(&mut self, session: &mut Session, command: Command) {
+        match command {
+            Command::Transact { transaction, reply } => {
+                self.transactions.insert(session.transact(&transaction), reply);
+            }
+            Command::Call { method, params, reply } => {
+                self.calls.insert(session.call(&method, &params), reply);
+            }
+        }
+    }
+
+    /// Hands on what happened: the replica first, so that whoever is woken finds it.
+    fn publish(&mut self, session: &mut Session) {
+        let replica = session.replica().clone();
+        let generation = replica.generation();
+        *self.shared.replica.write().unwrap_or_else(PoisonError::into_inner) = replica.clone();
+        while let Some(event) = session.poll_event() {
+            match event {
+                Event::Synced(changes) => {
+                    *self.shared.schema.write().unwrap_or_else(PoisonError::into_inner) =
+                        session.schema().cloned();
+                    self.backoff.reset();
+                    if !changes.is_empty() {
+                        let _ =
+                            self.shared.events.send(ClientEvent::Changed(changes.into(), replica.clone()));
+                    }
+                    let _ = self.shared.events.send(ClientEvent::Connected);
+                    self.status.send_modify(|status| {
+                        status.connected = true;
+                        status.connections = status.connections.wrapping_add(1);
+                        status.generation = generation;
+                    });
+                    if let Some(first) = self.first.take() {
+                        let _ = first.send(Ok(()));
+                    }
+                }
+                Event::Changed(changes) => {
+                    let _ = self.shared.events.send(ClientEvent::Changed(changes.into(), replica.clone()));
+                }
+                // A caller that is gone does not care.
+                Event::Transacted(id, outcome) => {
+                    if let Some(reply) = self.transactions.remove(&id) {
+                        let _ = reply.send(outcome);
+                    }
+                }
+                Event::Called(id, outcome) => {
+                    if let Some(reply) = self.calls.remove(&id) {
+                        let _ = reply.send(outcome);
+                    }
+                }
+            }
+        }
+        self.status
+            .send_if_modified(|status| std::mem::replace(&mut status.generation, generation) != generation);
+    }
+}

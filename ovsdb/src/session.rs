@@ -1,0 +1,341 @@
+//! One connection to an OVSDB server as a state machine without I/O.
+//!
+//! A [`Session`] takes bytes and instants; it gives back [`Event`]s, bytes to send and the next instant at which it wants to be called.
+//! It asks for the schema, starts the monitor in the best form that the server knows, keeps the replica, answers
+//! echoes and sends its own when the line is silent.
+
+mod envelope;
+mod monitoring;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::framing::{FramingError, Limits, Splitter};
+use crate::monitor::Monitored;
+use crate::replica::{Replica, ReplicaError, RowChange};
+use crate::schema::DatabaseSchema;
+use crate::transaction::{Asked, OperationError, Reply, TransactError, Transaction, parse_reply};
+use envelope::Envelope;
+use monitoring::{Method, Monitoring};
+
+/// What a session is for; the same for every connection of a client.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The database.
+    pub database: String,
+    /// What the replica holds of it.
+    pub monitored: Monitored,
+    /// What the server may make us buffer.
+    pub limits: Limits,
+    /// After this long without a byte from the server an echo request goes out; after as long again without an
+    /// answer the connection counts as dead. `None` never probes.
+    pub probe_interval: Option<Duration>,
+}
+
+impl Config {
+    /// The default limits, probes every 5 s.
+    pub fn new(database: impl Into<String>, monitored: Monitored) -> Config {
+        let probe_interval = Some(Duration::from_secs(5));
+        Config { database: database.into(), monitored, limits: Limits::default(), probe_interval }
+    }
+}
+
+/// Identifies a request until its answer comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId(u64);
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// The replica is complete and follows the server from now on. The changes are those since the replica that
+    /// the session began with.
+    Synced(Vec<RowChange>),
+    /// A transaction changed the replica.
+    Changed(Vec<RowChange>),
+    /// The answer to [`Session::transact`].
+    Transacted(RequestId, Result<Reply, TransactError>),
+    /// The answer to [`Session::call`]: the result or the error, as JSON.
+    Called(RequestId, Result<Box<RawValue>, CallError>),
+}
+
+/// Why a plain call has no result.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CallError {
+    /// The server's error, as JSON.
+    #[error("the database server refused: {0}")]
+    Refused(Box<RawValue>),
+    /// The connection ended before the answer.
+    #[error("the connection to the database server ended before its answer: {0}")]
+    Disconnected(String),
+}
+
+/// Why a connection can't go on. The remedy is a new one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SessionError {
+    /// The stream is not JSON objects within the limits.
+    #[error("the server's stream is broken: {0}")]
+    Framing(#[from] FramingError),
+    /// A message is not JSON, not JSON-RPC or not what its method says.
+    #[error("a message of the server is not understood: {0}")]
+    Message(String),
+    /// An answer to something that was not asked.
+    #[error("the server answered request {0}, which was never made")]
+    UnexpectedReply(String),
+    /// An update that does not fit.
+    #[error("the server's update does not fit the replica: {0}")]
+    Replica(#[from] ReplicaError),
+    /// The server refuses what the session can't do without.
+    #[error("the server refused {method}: {error}")]
+    Refused {
+        /// The JSON-RPC method.
+        method: &'static str,
+        /// Its error, as JSON.
+        error: String,
+    },
+    /// The server sent nothing, not even the answer to an echo request.
+    #[error("the server has been silent for {} s", .0.as_secs())]
+    Silent(Duration),
+}
+
+/// What an outstanding request was about.
+#[derive(Debug)]
+enum Pending {
+    Schema,
+    Monitor(Method),
+    Transact(Asked),
+    Call,
+    Echo,
+}
+
+/// The state machine of one connection.
+#[derive(Debug)]
+pub struct Session {
+    splitter: Splitter,
+    core: Core,
+}
+
+#[derive(Debug)]
+struct Core {
+    config: Arc<Config>,
+    outgoing: Vec<u8>,
+    next_id: u64,
+    pending: HashMap<u64, Pending>,
+    events: VecDeque<Event>,
+    schema: Option<Arc<DatabaseSchema>>,
+    replica: Arc<Replica>,
+    monitoring: Monitoring,
+    last_received: Instant,
+    probing: bool,
+}
+
+impl Session {
+    /// A session on a fresh connection. `replica` is what an earlier connection of the same client left, or
+    /// `None`; it stays visible until the new one is complete.
+    pub fn new(config: Arc<Config>, replica: Option<Arc<Replica>>, now: Instant) -> Session {
+        let mut core = Core {
+            outgoing: Vec::new(),
+            next_id: 0,
+            pending: HashMap::new(),
+            events: VecDeque::new(),
+            schema: None,
+            replica: replica.unwrap_or_else(|| Arc::new(Replica::unconnected())),
+            monitoring: Monitoring::default(),
+            last_received: now,
+            probing: false,
+            config,
+        };
+        core.ask_for_schema();
+        Session { splitter: Splitter::new(core.config.limits), core }
+    }
+
+    /// Takes bytes from the server.
+    ///
+    /// # Errors
+    /// The connection can't go on; call [`Session::close`] and connect again.
+    pub fn receive(&mut self, bytes: &[u8], now: Instant) -> Result<(), SessionError> {
+        self.core.last_received = now;
+        self.core.probing = false;
+        let core = &mut self.core;
+        let mut outcome = Ok(());
+        let framing = self.splitter.push(bytes, |message| {
+            if outcome.is_ok() {
+                outcome = core.handle(message);
+            }
+        });
+        outcome.and(framing.map_err(Into::into))
+    }
+
+    /// The next thing that happened.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.core.events.pop_front()
+    }
+
+    /// Bytes to send to the server.
+    pub fn outgoing(&self) -> &[u8] {
+        &self.core.outgoing
+    }
+
+    /// Tells that the first `count` bytes of [`Session::outgoing`] have been sent.
+    pub fn sent(&mut self, count: usize) {
+        self.core.outgoing.drain(..count.min(self.core.outgoing.len()));
+    }
+
+    /// When [`Session::handle_timeout`] wants to be called.
+    pub fn timeout(&self) -> Option<Instant> {
+        let interval = self.core.config.probe_interval?;
+        let silences = if self.core.probing { 2 } else { 1 };
+        self.core.last_received.checked_add(interval.checked_mul(silences)?)
+    }
+
+    /// Lets time pass: sends an echo request or gives the connection up.
+    ///
+    /// # Errors
+    /// The server has been silent for too long.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), SessionError> {
+        match self.timeout() {
+            Some(timeout) if now >= timeout => {}
+            _ => return Ok(()),
+        }
+        if self.core.probing {
+            return Err(SessionError::Silent(now.saturating_duration_since(self.core.last_received)));
+        }
+        self.core.probing = true;
+        self.core.request("echo", &[(); 0], Pending::Echo);
+        Ok(())
+    }
+
+    /// Sends a transaction.
+    pub fn transact(&mut self, transaction: &Transaction) -> RequestId {
+        self.core.request("transact", transaction, Pending::Transact(Asked::of(transaction)))
+    }
+
+    /// Sends any other request, e.g. `list_dbs` (RFC 7047 §4.1.1).
+    pub fn call(&mut self, method: &str, params: &impl Serialize) -> RequestId {
+        self.core.request(method, params, Pending::Call)
+    }
+
+    /// The replica as it is now.
+    pub fn replica(&self) -> &Arc<Replica> {
+        &self.core.replica
+    }
+
+    /// The schema, once the server has sent it.
+    pub fn schema(&self) -> Option<&Arc<DatabaseSchema>> {
+        self.core.schema.as_ref()
+    }
+
+    /// Ends the session: every outstanding request gets its event, saying that the outcome is unknown.
+    pub fn close(&mut self, reason: &str) {
+        let mut pending: Vec<(u64, Pending)> = self.core.pending.drain().collect();
+        pending.sort_unstable_by_key(|(id, _)| *id);
+        for (id, pending) in pending {
+            let id = RequestId(id);
+            self.core.events.extend(match pending {
+                Pending::Transact(_) => {
+                    Some(Event::Transacted(id, Err(TransactError::OutcomeUnknown(reason.to_owned()))))
+                }
+                Pending::Call => Some(Event::Called(id, Err(CallError::Disconnected(reason.to_owned())))),
+                Pending::Schema | Pending::Monitor(_) | Pending::Echo => None,
+            });
+        }
+    }
+}
+
+impl Core {
+    fn request(&mut self, method: &str, params: &(impl Serialize + ?Sized), pending: Pending) -> RequestId {
+        #[derive(Serialize)]
+        struct Request<'a, P: ?Sized> {
+            id: u64,
+            method: &'a str,
+            params: &'a P,
+        }
+        let id = self.next_id;
+        self.next_id = id.wrapping_add(1);
+        self.pending.insert(id, pending);
+        self.send(&Request { id, method, params });
+        RequestId(id)
+    }
+
+    fn send(&mut self, message: &impl Serialize) {
+        // Our own messages have string keys and finite depth, and a Vec takes every byte: this can't fail.
+        if let Err(error) = serde_json::to_writer(&mut self.outgoing, message) {
+            tracing::error!(%error, "a message could not be written");
+        }
+    }
+
+    fn handle(&mut self, message: &[u8]) -> Result<(), SessionError> {
+        match Envelope::parse(message)? {
+            Envelope::Reply { id, result } => self.handle_reply(id, result),
+            Envelope::Notification { method, params } => self.handle_notification(&method, params),
+            Envelope::Request { id, method, params } => {
+                self.handle_request(id, &method, params);
+                Ok(())
+            }
+        }
+    }
+
+    /// RFC 7047 §4.1.11: an echo request is answered with its own params. Servers have no other requests.
+    fn handle_request(&mut self, id: &RawValue, method: &str, params: &RawValue) {
+        #[derive(Serialize)]
+        struct Response<'a> {
+            id: &'a RawValue,
+            result: Option<&'a RawValue>,
+            error: Option<&'a str>,
+        }
+        match method {
+            "echo" => self.send(&Response { id, result: Some(params), error: None }),
+            _ => self.send(&Response { id, result: None, error: Some("unknown method") }),
+        }
+    }
+
+    fn handle_reply(
+        &mut self,
+        id: &RawValue,
+        result: Result<&RawValue, &RawValue>,
+    ) -> Result<(), SessionError> {
+        let unexpected = || SessionError::UnexpectedReply(id.get().chars().take(40).collect());
+        let number: u64 = id.get().parse().map_err(|_| unexpected())?;
+        match self.pending.remove(&number).ok_or_else(unexpected)? {
+            Pending::Echo => {}
+            Pending::Schema => self.handle_schema(result)?,
+            Pending::Monitor(method) => self.handle_monitor_reply(method, result)?,
+            Pending::Transact(asked) => {
+                let reply = match result {
+                    Ok(result) => parse_reply(&asked, result.get()),
+                    Err(error) => Err(TransactError::Refused(OperationError::of_transaction(error.get()))),
+                };
+                self.events.push_back(Event::Transacted(RequestId(number), reply));
+            }
+            Pending::Call => {
+                let result =
+                    result.map(ToOwned::to_owned).map_err(|error| CallError::Refused(error.to_owned()));
+                self.events.push_back(Event::Called(RequestId(number), result));
+            }
+        }
+        Ok(())
+    }
+
+    fn ask_for_schema(&mut self) {
+        let database = self.config.database.clone();
+        self.request("get_schema", &[database], Pending::Schema);
+    }
+
+    fn handle_schema(&mut self, result: Result<&RawValue, &RawValue>) -> Result<(), SessionError> {
+        let schema = result.map_err(|error| refused("get_schema", error))?;
+        let schema: DatabaseSchema = serde_json::from_str(schema.get())
+            .map_err(|error| SessionError::Message(format!("the schema: {error}")))?;
+        self.schema = Some(Arc::new(schema));
+        self.start_monitor(Method::BEST);
+        Ok(())
+    }
+}
+
+fn refused(method: &'static str, error: &RawValue) -> SessionError {
+    SessionError::Refused { method, error: error.get().chars().take(300).collect() }
+}
