@@ -1,1 +1,104 @@
 //! Where cluster state comes from.
+//!
+//! [`ClusterState`] is one consistent picture of every object that this system reads. A [`ClusterSource`] delivers such
+//! pictures: the first one at once and whole, then another after each change; what is missing from a picture is gone.
+//! [`dir`] makes them from a directory of ordinary Kubernetes YAML, and writes to it.
+
+pub mod dir;
+mod state;
+
+use std::convert::Infallible;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use thiserror::Error;
+use tokio::sync::watch;
+
+use self::dir::{DirError, DirSource};
+pub use self::state::{ClusterState, NamespacedName, Object, ObjectError};
+
+/// A picture of the cluster, and whether a newer one could not be read.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// The last good state.
+    pub state: ClusterState,
+    /// Why the newest state could not be read; `None` if `state` is the newest.
+    pub problem: Option<DirError>,
+}
+
+/// The value of `--cluster`: `kube`, or a directory. A directory named `kube` is written `./kube`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClusterLocation {
+    /// A Kubernetes API server.
+    Kube,
+    /// A directory of Kubernetes YAML.
+    Dir(PathBuf),
+}
+
+impl FromStr for ClusterLocation {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(if text == "kube" { Self::Kube } else { Self::Dir(PathBuf::from(text)) })
+    }
+}
+
+impl fmt::Display for ClusterLocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kube => f.write_str("kube"),
+            Self::Dir(dir) => dir.display().fmt(f),
+        }
+    }
+}
+
+/// Cluster state could not be had. Programs end with exit status 3.
+#[derive(Debug, Error)]
+pub enum SourceError {
+    /// This version reads directories only.
+    #[error("--cluster kube is not supported yet: use --cluster DIR with a directory of Kubernetes YAML")]
+    KubeUnsupported,
+    /// The directory could not be read.
+    #[error(transparent)]
+    Dir(#[from] DirError),
+}
+
+/// Delivers pictures of the cluster.
+#[derive(Debug)]
+pub enum ClusterSource {
+    /// From a directory.
+    Dir(DirSource),
+}
+
+impl ClusterSource {
+    /// Opens the source; the first picture is complete when this returns.
+    ///
+    /// # Errors
+    /// The first picture can't be had.
+    pub fn open(location: &ClusterLocation) -> Result<Self, SourceError> {
+        match location {
+            ClusterLocation::Kube => Err(SourceError::KubeUnsupported),
+            ClusterLocation::Dir(dir) => Ok(Self::Dir(DirSource::open(dir)?)),
+        }
+    }
+
+    /// Reads one picture and watches nothing.
+    ///
+    /// # Errors
+    /// The picture can't be had.
+    pub fn load(location: &ClusterLocation) -> Result<ClusterState, SourceError> {
+        match location {
+            ClusterLocation::Kube => Err(SourceError::KubeUnsupported),
+            ClusterLocation::Dir(dir) => Ok(dir::load(dir)?),
+        }
+    }
+
+    /// The newest picture now and after each change. The channel closes when the source is dropped.
+    pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
+        match self {
+            Self::Dir(source) => source.watch(),
+        }
+    }
+}

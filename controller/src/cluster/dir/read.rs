@@ -1,0 +1,156 @@
+//! Reads a directory whole: [`load`], and [`Contents`] for those who read it again and again.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::error::{DirError, Problem};
+use super::parse::{File, Place};
+use crate::api::ObjectRef;
+use crate::cluster::ClusterState;
+
+/// Reads a directory as cluster state.
+///
+/// # Errors
+/// Every problem of every file, if there is any.
+pub fn load(dir: &Path) -> Result<ClusterState, DirError> {
+    Contents::read(dir, &Files::new()).result.map(|good| good.state)
+}
+
+/// The files of a directory by name.
+pub(super) type Files = BTreeMap<PathBuf, Arc<File>>;
+
+/// A directory, read.
+#[derive(Debug)]
+pub(super) struct Contents {
+    /// Its files, whether good or not.
+    pub(super) files: Files,
+    /// What they say together.
+    pub(super) result: Result<Good, DirError>,
+}
+
+/// A directory without a problem.
+#[derive(Debug)]
+pub(super) struct Good {
+    /// The state.
+    pub(super) state: ClusterState,
+    /// Where each object stands.
+    pub(super) index: BTreeMap<ObjectRef, (Arc<File>, Place)>,
+}
+
+impl Contents {
+    /// Reads the directory. Files whose text is as in `previous` are not parsed again, and their objects keep their `Arc`.
+    pub(super) fn read(dir: &Path, previous: &Files) -> Self {
+        let (files, mut problems) = read_files(dir, previous);
+        problems.extend(files.values().flat_map(|file| file.problems.iter().cloned()));
+        let (good, duplicates) = assemble(&files);
+        problems.extend(duplicates);
+        problems.sort_by(|a, b| (&a.file, a.document, a.line).cmp(&(&b.file, b.document, b.line)));
+        let result =
+            if problems.is_empty() { Ok(good) } else { Err(DirError { dir: dir.to_owned(), problems }) };
+        Self { files, result }
+    }
+}
+
+/// Whether a file of this name is part of the state.
+pub(super) fn is_member(name: &Path) -> bool {
+    let hidden = name.as_os_str().as_encoded_bytes().starts_with(b".");
+    let known =
+        name.extension().is_some_and(|extension| matches!(extension.to_str(), Some("yaml" | "yml" | "json")));
+    known && !hidden
+}
+
+fn read_files(dir: &Path, previous: &Files) -> (Files, Vec<Problem>) {
+    let mut problems = Vec::new();
+    let mut files = Files::new();
+    let names = match list(dir) {
+        Ok(names) => names,
+        Err(err) => {
+            let reason = match err.kind() {
+                io::ErrorKind::NotFound => {
+                    "does not exist: create it, or name another with --cluster".to_owned()
+                }
+                io::ErrorKind::NotADirectory => "is no directory: name one with --cluster".to_owned(),
+                _ => format!("can't be listed: {err}"),
+            };
+            return (files, vec![Problem { reason, ..Problem::default() }]);
+        }
+    };
+    for name in names {
+        match fs::read(dir.join(&name)).map(String::from_utf8) {
+            Ok(Ok(text)) => {
+                let file = match previous.get(&name) {
+                    Some(file) if file.text == text => Arc::clone(file),
+                    _ => Arc::new(File::parse(name.clone(), text)),
+                };
+                files.insert(name, file);
+            }
+            Ok(Err(err)) => {
+                let reason =
+                    format!("is no UTF-8 text (byte {}): save it as UTF-8", err.utf8_error().valid_up_to());
+                problems.push(Problem { file: Some(name), reason, ..Problem::default() });
+            }
+            // Removed since the directory was listed.
+            Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+            Err(err) => {
+                problems.push(Problem {
+                    file: Some(name),
+                    reason: format!("can't be read: {err}"),
+                    ..Problem::default()
+                });
+            }
+        }
+    }
+    (files, problems)
+}
+
+/// Names of the files that are part of the state, in order.
+fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = PathBuf::from(entry.file_name());
+        // A link to a file counts, as a mounted ConfigMap is made of such.
+        if is_member(&name) && !entry.path().is_dir() {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Puts the files' objects together; the problems are objects that occur twice.
+fn assemble(files: &Files) -> (Good, Vec<Problem>) {
+    let mut good = Good { state: ClusterState::default(), index: BTreeMap::new() };
+    let mut problems = Vec::new();
+    for file in files.values() {
+        for placed in &file.objects {
+            match good.index.entry(placed.object.reference()) {
+                Entry::Vacant(entry) => {
+                    entry.insert((Arc::clone(file), placed.place.clone()));
+                    good.state.insert(placed.object.clone());
+                }
+                Entry::Occupied(entry) => {
+                    let (other, place) = entry.get();
+                    problems.push(Problem {
+                        file: Some(file.name.clone()),
+                        document: Some(placed.place.document + 1),
+                        line: Some(placed.place.line),
+                        object: Some(entry.key().clone()),
+                        field: None,
+                        reason: format!(
+                            "is also in {}, document {}, line {}: remove one of the two",
+                            other.name.display(),
+                            place.document + 1,
+                            place.line
+                        ),
+                    });
+                }
+            }
+        }
+    }
+    (good, problems)
+}

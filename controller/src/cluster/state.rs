@@ -1,0 +1,228 @@
+//! [`ClusterState`] and [`Object`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::Metadata;
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+use crate::api::{
+    CLUSTER_NETWORK_NAME, ClusterNetwork, EgressNetworkPolicy, HostSubnet, Kind, NetNamespace, ObjectRef,
+};
+
+/// Namespace and name of a namespaced object.
+pub type NamespacedName = (String, String);
+
+/// Every object that this system reads, at one moment. Cloning shares the objects.
+///
+/// Objects that did not change keep their `Arc` from one state to the next, so [`Arc::ptr_eq`] is a quick test for
+/// "unchanged" (and not for "changed").
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ClusterState {
+    /// The ClusterNetwork named `default`.
+    pub cluster_network: Option<Arc<ClusterNetwork>>,
+    /// By name.
+    pub host_subnets: BTreeMap<String, Arc<HostSubnet>>,
+    /// By name.
+    pub net_namespaces: BTreeMap<String, Arc<NetNamespace>>,
+    /// By name.
+    pub namespaces: BTreeMap<String, Arc<Namespace>>,
+    /// By name.
+    pub nodes: BTreeMap<String, Arc<Node>>,
+    /// By namespace and name.
+    pub pods: BTreeMap<NamespacedName, Arc<Pod>>,
+    /// By namespace and name.
+    pub services: BTreeMap<NamespacedName, Arc<Service>>,
+    /// By namespace and name.
+    pub endpoint_slices: BTreeMap<NamespacedName, Arc<EndpointSlice>>,
+    /// By namespace and name.
+    pub network_policies: BTreeMap<NamespacedName, Arc<NetworkPolicy>>,
+    /// By namespace and name.
+    pub egress_network_policies: BTreeMap<NamespacedName, Arc<EgressNetworkPolicy>>,
+}
+
+/// A JSON value does not have the form that its kind asks for.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{field}: {reason}")]
+pub struct ObjectError {
+    /// Path of the field; `.` for the object itself.
+    pub field: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+fn typed<T: DeserializeOwned>(value: serde_json::Value) -> Result<Arc<T>, ObjectError> {
+    match serde_path_to_error::deserialize(value) {
+        Ok(object) => Ok(Arc::new(object)),
+        Err(err) => Err(ObjectError { field: err.path().to_string(), reason: err.into_inner().to_string() }),
+    }
+}
+
+/// Defines [`Object`] and the parts of its implementation that name every kind.
+macro_rules! objects {
+    ($($kind:ident),+ $(,)?) => {
+        /// One object of any kind that this system reads.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Object {
+            $(#[doc = concat!("A ", stringify!($kind), ".")] $kind(Arc<$kind>),)+
+        }
+
+        impl Object {
+            /// Reads an object of `kind` from its JSON form.
+            ///
+            /// # Errors
+            /// The field that doesn't have the form that the kind asks for.
+            pub fn from_value(kind: Kind, value: serde_json::Value) -> Result<Self, ObjectError> {
+                Ok(match kind {
+                    $(Kind::$kind => Self::$kind(typed(value)?),)+
+                })
+            }
+
+            /// The object's JSON form, with `apiVersion` and `kind`.
+            ///
+            /// # Errors
+            /// The object can't be expressed in JSON; no object read by this system is such.
+            pub fn to_value(&self) -> Result<serde_json::Value, serde_json::Error> {
+                match self {
+                    $(Self::$kind(object) => serde_json::to_value(object.as_ref()),)+
+                }
+            }
+
+            /// The object's kind.
+            pub fn kind(&self) -> Kind {
+                match self {
+                    $(Self::$kind(_) => Kind::$kind,)+
+                }
+            }
+
+            /// The object's metadata.
+            pub fn metadata(&self) -> &ObjectMeta {
+                match self {
+                    $(Self::$kind(object) => object.metadata(),)+
+                }
+            }
+
+            /// The object's metadata, to change; copies the object if it is shared.
+            pub fn metadata_mut(&mut self) -> &mut ObjectMeta {
+                match self {
+                    $(Self::$kind(object) => Arc::make_mut(object).metadata_mut(),)+
+                }
+            }
+        }
+
+        $(
+            impl From<$kind> for Object {
+                fn from(object: $kind) -> Self {
+                    Self::$kind(Arc::new(object))
+                }
+            }
+
+            impl From<Arc<$kind>> for Object {
+                fn from(object: Arc<$kind>) -> Self {
+                    Self::$kind(object)
+                }
+            }
+        )+
+    };
+}
+
+objects!(
+    Namespace,
+    Node,
+    Pod,
+    Service,
+    EndpointSlice,
+    NetworkPolicy,
+    ClusterNetwork,
+    HostSubnet,
+    NetNamespace,
+    EgressNetworkPolicy,
+);
+
+impl Object {
+    /// The object's name in the cluster. A name or namespace that is missing is empty.
+    pub fn reference(&self) -> ObjectRef {
+        let (kind, meta) = (self.kind(), self.metadata());
+        ObjectRef {
+            kind,
+            namespace: kind.is_namespaced().then(|| meta.namespace.clone().unwrap_or_default()),
+            name: meta.name.clone().unwrap_or_default(),
+        }
+    }
+}
+
+impl ClusterState {
+    /// Puts an object in its place and returns the one that was there. A ClusterNetwork that is not named `default` has
+    /// no place and is dropped.
+    pub fn insert(&mut self, object: Object) -> Option<Object> {
+        let ObjectRef { namespace, name, .. } = object.reference();
+        let key = (namespace.unwrap_or_default(), name);
+        match object {
+            Object::ClusterNetwork(new) if key.1 == CLUSTER_NETWORK_NAME => {
+                self.cluster_network.replace(new).map(Object::from)
+            }
+            Object::ClusterNetwork(_) => None,
+            Object::HostSubnet(new) => self.host_subnets.insert(key.1, new).map(Object::from),
+            Object::NetNamespace(new) => self.net_namespaces.insert(key.1, new).map(Object::from),
+            Object::Namespace(new) => self.namespaces.insert(key.1, new).map(Object::from),
+            Object::Node(new) => self.nodes.insert(key.1, new).map(Object::from),
+            Object::Pod(new) => self.pods.insert(key, new).map(Object::from),
+            Object::Service(new) => self.services.insert(key, new).map(Object::from),
+            Object::EndpointSlice(new) => self.endpoint_slices.insert(key, new).map(Object::from),
+            Object::NetworkPolicy(new) => self.network_policies.insert(key, new).map(Object::from),
+            Object::EgressNetworkPolicy(new) => {
+                self.egress_network_policies.insert(key, new).map(Object::from)
+            }
+        }
+    }
+
+    /// The object of this name.
+    pub fn get(&self, reference: &ObjectRef) -> Option<Object> {
+        let name = &reference.name;
+        let key = || (reference.namespace.clone().unwrap_or_default(), name.clone());
+        match reference.kind {
+            Kind::ClusterNetwork if name == CLUSTER_NETWORK_NAME => {
+                self.cluster_network.clone().map(Object::from)
+            }
+            Kind::ClusterNetwork => None,
+            Kind::HostSubnet => self.host_subnets.get(name).cloned().map(Object::from),
+            Kind::NetNamespace => self.net_namespaces.get(name).cloned().map(Object::from),
+            Kind::Namespace => self.namespaces.get(name).cloned().map(Object::from),
+            Kind::Node => self.nodes.get(name).cloned().map(Object::from),
+            Kind::Pod => self.pods.get(&key()).cloned().map(Object::from),
+            Kind::Service => self.services.get(&key()).cloned().map(Object::from),
+            Kind::EndpointSlice => self.endpoint_slices.get(&key()).cloned().map(Object::from),
+            Kind::NetworkPolicy => self.network_policies.get(&key()).cloned().map(Object::from),
+            Kind::EgressNetworkPolicy => self.egress_network_policies.get(&key()).cloned().map(Object::from),
+        }
+    }
+
+    /// Every object, by kind in the order of [`Kind::ALL`], then by namespace and name.
+    pub fn objects(&self) -> impl Iterator<Item = Object> + '_ {
+        let namespaces = self.namespaces.values().cloned().map(Object::from);
+        let nodes = self.nodes.values().cloned().map(Object::from);
+        let pods = self.pods.values().cloned().map(Object::from);
+        let services = self.services.values().cloned().map(Object::from);
+        let endpoint_slices = self.endpoint_slices.values().cloned().map(Object::from);
+        let network_policies = self.network_policies.values().cloned().map(Object::from);
+        let cluster_network = self.cluster_network.iter().cloned().map(Object::from);
+        let host_subnets = self.host_subnets.values().cloned().map(Object::from);
+        let net_namespaces = self.net_namespaces.values().cloned().map(Object::from);
+        let egress_network_policies = self.egress_network_policies.values().cloned().map(Object::from);
+        namespaces
+            .chain(nodes)
+            .chain(pods)
+            .chain(services)
+            .chain(endpoint_slices)
+            .chain(network_policies)
+            .chain(cluster_network)
+            .chain(host_subnets)
+            .chain(net_namespaces)
+            .chain(egress_network_policies)
+    }
+}
