@@ -1,0 +1,238 @@
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::thread;
+
+use tempfile::TempDir;
+
+use super::*;
+
+fn ip(text: &str) -> Ipv4Addr {
+    text.parse().unwrap()
+}
+
+/// A directory and its addresses; 5 of them with the default subnet.
+struct Fixture {
+    dir: TempDir,
+    ipam: Ipam,
+}
+
+impl Fixture {
+    fn new(subnet: &str) -> Fixture {
+        let dir = tempfile::tempdir().unwrap();
+        let ipam = Ipam::open(dir.path(), subnet.parse().unwrap()).unwrap();
+        Fixture { dir, ipam }
+    }
+
+    fn put(&self, name: &str, content: &str) {
+        fs::write(self.dir.path().join(name), content).unwrap();
+    }
+
+    fn content(&self, name: &str) -> String {
+        fs::read_to_string(self.dir.path().join(name)).unwrap()
+    }
+
+    fn reopen(&mut self) {
+        self.ipam = Ipam::open(self.dir.path(), self.ipam.subnet).unwrap();
+    }
+
+    fn next(&self, container: &str) -> String {
+        self.ipam.allocate(container, "eth0", None).unwrap().to_string()
+    }
+}
+
+fn small() -> Fixture {
+    Fixture::new("10.128.2.0/29")
+}
+
+#[test]
+fn files_have_the_form_of_host_local() {
+    let f = small();
+    assert_eq!(f.next("a"), "10.128.2.2");
+    assert_eq!(f.ipam.allocate("a", "net1", None).unwrap(), ip("10.128.2.3"));
+    assert_eq!(f.content("10.128.2.2"), "a");
+    assert_eq!(f.content("10.128.2.3"), "a\r\nnet1");
+    assert_eq!(f.content("last_reserved_ip.0"), "10.128.2.3");
+    assert_eq!(f.ipam.gateway(), ip("10.128.2.1"));
+    assert_eq!(f.ipam.size(), 5);
+}
+
+#[test]
+fn leases_of_host_local_are_read() {
+    let mut f = small();
+    f.put("10.128.2.2", "old");
+    f.put("10.128.2.3", "old-newline\n");
+    f.put("10.128.2.4", "new\r\neth0");
+    f.put("10.128.2.5", "new\r\nnet1\r\n");
+    f.put("last_reserved_ip.0", "10.128.2.5\n");
+    f.reopen();
+    for (container, ifname, address) in
+        [("old", "eth0", 2), ("old-newline", "eth0", 3), ("new", "eth0", 4), ("new", "net1", 5)]
+    {
+        let again = f.ipam.allocate(container, ifname, None).unwrap();
+        assert_eq!(again, Ipv4Addr::new(10, 128, 2, address), "{container} {ifname}");
+    }
+    assert_eq!(f.next("next"), "10.128.2.6");
+    assert_eq!(f.ipam.release("new", None).unwrap(), [ip("10.128.2.4"), ip("10.128.2.5")]);
+    assert_eq!(f.ipam.release("old-newline", Some("eth0")).unwrap(), [ip("10.128.2.3")]);
+    assert!(f.ipam.release("old", Some("net1")).unwrap().is_empty());
+    assert_eq!(f.ipam.leases().unwrap().len(), 2);
+}
+
+#[test]
+fn same_container_same_address() {
+    let mut f = small();
+    let first = f.next("a");
+    assert_eq!(f.next("b"), "10.128.2.3");
+    assert_eq!(f.next("a"), first);
+    f.reopen();
+    assert_eq!(f.next("a"), first);
+    assert_eq!(f.ipam.leases().unwrap().len(), 2);
+}
+
+#[test]
+fn no_quick_reuse() {
+    let mut f = small();
+    let release = |f: &Fixture, container| f.ipam.release(container, None).unwrap();
+    for container in ["a", "b", "c"] {
+        f.next(container);
+    }
+    release(&f, "b"); // .3
+    release(&f, "a"); // .2
+    assert_eq!(f.next("d"), "10.128.2.5");
+    assert_eq!(f.next("e"), "10.128.2.6");
+    assert_eq!(f.next("f"), "10.128.2.3");
+    release(&f, "f");
+    assert_eq!(f.next("g"), "10.128.2.2");
+    assert_eq!(f.next("h"), "10.128.2.3");
+    // After a restart only the last leased address is known.
+    release(&f, "h");
+    release(&f, "d");
+    f.put("last_reserved_ip.0", "10.128.2.4");
+    f.reopen();
+    assert_eq!(f.next("i"), "10.128.2.5");
+    assert_eq!(f.next("j"), "10.128.2.3");
+}
+
+#[test]
+fn wanted_addresses() {
+    let f = small();
+    let want = |container, address| f.ipam.allocate(container, "eth0", Some(ip(address)));
+    assert_eq!(want("a", "10.128.2.6").unwrap(), ip("10.128.2.6"));
+    assert_eq!(want("a", "10.128.2.6").unwrap(), ip("10.128.2.6"));
+    let error = want("b", "10.128.2.6").unwrap_err().to_string();
+    assert_eq!(error, "address 10.128.2.6 is in use by interface eth0 of container a; ask for another one");
+    let error = want("a", "10.128.2.5").unwrap_err().to_string();
+    assert!(error.contains("has address 10.128.2.6 already and can't get 10.128.2.5"), "{error}");
+    for (address, reason) in [
+        ("10.128.2.0", "the subnet's own"),
+        ("10.128.2.1", "the node's own"),
+        ("10.128.2.7", "broadcast"),
+        ("10.128.2.8", "not in the node's subnet 10.128.2.0/29"),
+    ] {
+        let error = want("c", address).unwrap_err().to_string();
+        assert!(error.contains(reason) && error.contains("10.128.2.2 to 10.128.2.6"), "{error}");
+    }
+    assert_eq!(f.ipam.leases().unwrap().len(), 1);
+}
+
+#[test]
+fn exhaustion_has_the_counts() {
+    let f = small();
+    for n in 0..5 {
+        f.next(&format!("c{n}"));
+    }
+    let error = f.ipam.allocate("d", "eth0", None).unwrap_err();
+    assert!(error.to_string().contains("subnet 10.128.2.0/29: 5 of 5 are in use"), "{error}");
+    f.ipam.release("c3", None).unwrap();
+    assert_eq!(f.next("d"), "10.128.2.5");
+    let tiny = Ipam::open(f.dir.path(), "10.0.0.0/31".parse().unwrap()).unwrap_err();
+    assert!(matches!(tiny, IpamError::TooSmall(_)), "{tiny}");
+}
+
+#[test]
+fn release_is_idempotent() {
+    let f = small();
+    f.next("a");
+    assert_eq!(f.ipam.release("a", None).unwrap(), [ip("10.128.2.2")]);
+    assert!(f.ipam.release("a", None).unwrap().is_empty());
+    assert!(f.ipam.release("never seen", None).unwrap().is_empty());
+    assert!(!f.dir.path().join("10.128.2.2").exists());
+}
+
+#[test]
+fn foreign_and_broken_files() {
+    let mut f = small();
+    f.put("README", "not a lease");
+    f.put("10.128.2.300", "not an address");
+    f.put("10.9.9.9", "of-an-earlier-subnet");
+    f.put("10.128.2.2", "");
+    fs::write(f.dir.path().join("10.128.2.3"), b"\xff\xfe\0").unwrap();
+    fs::create_dir(f.dir.path().join("10.128.2.4")).unwrap();
+    f.put("last_reserved_ip.0", "what?");
+    f.reopen();
+    // The empty file is what an interrupted ADD left; it was not answered.
+    assert_eq!(f.next("a"), "10.128.2.5");
+    assert_eq!(f.next("b"), "10.128.2.6");
+    assert_eq!(f.next("c"), "10.128.2.2");
+    let error = f.ipam.allocate("d", "eth0", None).unwrap_err();
+    assert!(error.to_string().contains("5 of 5"), "{error}");
+    // A container's address of an earlier subnet is not given again, but released with it.
+    f.ipam.release("a", None).unwrap();
+    assert_eq!(f.next("of-an-earlier-subnet"), "10.128.2.5");
+    assert_eq!(f.ipam.release("of-an-earlier-subnet", None).unwrap().len(), 2);
+    assert_eq!(f.content("README"), "not a lease");
+}
+
+#[test]
+fn changes_made_behind_our_back() {
+    let f = small();
+    f.next("a");
+    f.next("b");
+    // Removed: the address is not ours any more, but nobody else's either.
+    fs::remove_file(f.dir.path().join("10.128.2.2")).unwrap();
+    assert_eq!(f.next("a"), "10.128.2.4");
+    // Taken by someone else, who also holds the next address.
+    f.put("10.128.2.5", "other");
+    assert_eq!(f.next("c"), "10.128.2.6");
+    assert_eq!(f.content("10.128.2.5"), "other");
+    // Full in memory, but not on disk.
+    f.next("d");
+    fs::remove_file(f.dir.path().join("10.128.2.5")).unwrap();
+    assert_eq!(f.next("e"), "10.128.2.5");
+    // Known on disk only.
+    f.ipam.release("d", None).unwrap();
+    f.put("10.128.2.2", "f\r\neth0");
+    assert_eq!(f.ipam.release("f", Some("eth0")).unwrap(), [ip("10.128.2.2")]);
+}
+
+#[test]
+fn parameters_that_would_break_a_lease() {
+    let f = small();
+    for (container, ifname) in [("", "eth0"), ("a\nb", "eth0"), ("../x", "eth0"), ("a", ""), ("a", "a b")] {
+        let error = f.ipam.allocate(container, ifname, None).unwrap_err();
+        assert!(matches!(error, IpamError::Parameter(_)), "{error}");
+    }
+    assert_eq!(f.ipam.leases().unwrap(), []);
+}
+
+/// Two instances stand for two processes: they share the directory and its lock, but not their memory.
+#[test]
+fn no_address_twice() {
+    let f = Fixture::new("10.128.2.0/25");
+    let other = Ipam::open(f.dir.path(), f.ipam.subnet()).unwrap();
+    let given: Vec<Ipv4Addr> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..4)
+            .map(|thread| {
+                let ipam = if thread % 2 == 0 { &f.ipam } else { &other };
+                scope.spawn(move || {
+                    let one = |n| ipam.allocate(&format!("c{thread}-{n}"), "eth0", None).unwrap();
+                    (0..25).map(one).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(given.iter().collect::<BTreeSet<_>>().len(), 100);
+    assert_eq!(f.ipam.leases().unwrap().len(), 100);
+}

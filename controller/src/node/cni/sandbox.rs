@@ -1,0 +1,383 @@
+//! Wiring a pod's sandbox: a veth pair between the pod's network namespace and the node's, the pod's address and
+//! routes.
+//!
+//! The pair is made by one netlink request that puts the pod's end directly into the pod's namespace, with its final
+//! name, MAC and MTU: moving a finished link between namespaces instead costs milliseconds. All that is done inside
+//! the pod is one more request. Nothing waits for IPv6 duplicate address detection.
+//!
+//! The host's end is up before the caller adds it to the bridge; until then no packet of the pod gets anywhere.
+
+use std::fmt::Write as _;
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, AsRawFd};
+
+use ipnet::Ipv4Net;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
+use netlink_packet_route::route::{RouteMessage, RouteMetric, RouteProtocol, RouteScope};
+use nix::libc;
+use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use rtnetlink::sys::protocols::NETLINK_ROUTE;
+use rtnetlink::{AddressMessageBuilder, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use tracing::debug;
+
+use super::super::netns::{self, NetNs, NetNsError};
+
+mod block_list;
+mod netlink;
+
+pub use block_list::BlockList;
+use netlink::{Failed, Netlink, Request};
+
+/// What a pod's sandbox gets.
+#[derive(Clone, Debug)]
+pub struct SandboxSpec {
+    /// The pod's network namespace.
+    pub netns: NetNs,
+    /// The name of the interface in it, usually `eth0`.
+    pub ifname: String,
+    /// The name of the other end, on the node; see [`host_veth_name`].
+    pub host_veth: String,
+    /// The MAC of the interface in the pod; see [`pod_mac`].
+    pub mac: [u8; 6],
+    /// The MTU of both ends in bytes, 68 to 65535.
+    pub mtu: u32,
+    /// The pod's address, with the prefix length of the node's subnet.
+    pub address: Ipv4Net,
+    /// The node's address in its subnet.
+    pub gateway: Ipv4Addr,
+    /// The pod's routes besides the one to the node's subnet that comes with the address; see [`pod_routes`].
+    pub routes: Vec<PodRoute>,
+    /// Whether the pod may leave checksums to be completed by a later device. A datapath in user space needs
+    /// `false`; see [`netns::set_tx_checksum_offload`].
+    pub tx_checksum_offload: bool,
+    /// What the pod may not reach, if anything.
+    pub block_list: Option<BlockList>,
+}
+
+/// A route of a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PodRoute {
+    /// Where to.
+    pub dst: Ipv4Net,
+    /// By which router; none for what is on the link itself.
+    pub via: Option<Ipv4Addr>,
+    /// The route's MTU in bytes, if it is less than the interface's.
+    pub mtu: Option<u32>,
+}
+
+/// What was wired.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wired {
+    /// The name of the host's end.
+    pub host_veth: String,
+    /// Its MAC.
+    pub host_mac: [u8; 6],
+    /// The MAC of the pod's end.
+    pub pod_mac: [u8; 6],
+    /// The index of the host's end in the node's namespace.
+    pub host_ifindex: u32,
+}
+
+/// Why a sandbox was not wired.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// A link on the node has the name of the host's end.
+    #[error(
+        "could not create the veth pair: a link named {name} exists on the node; if it is left from an earlier attempt, a DEL of the container removes it"
+    )]
+    HostVethExists {
+        /// The name.
+        name: String,
+    },
+    /// A link in the pod has the name of its end.
+    #[error(
+        "could not create the veth pair: the pod has an interface named {name} already; delete it, or choose another name (CNI_IFNAME)"
+    )]
+    InterfaceExists {
+        /// The name.
+        name: String,
+    },
+    /// A step failed.
+    #[error("could not {step}: {source}{undo}")]
+    Step {
+        /// The step, in words.
+        step: String,
+        /// The kernel's answer.
+        source: io::Error,
+        /// What could not be undone, with a leading separator; usually empty.
+        undo: String,
+    },
+    /// The pod's namespace could not be entered.
+    #[error("{error}{undo}")]
+    NetNs {
+        /// Why.
+        #[source]
+        error: NetNsError,
+        /// What could not be undone, with a leading separator; usually empty.
+        undo: String,
+    },
+}
+
+impl SandboxError {
+    fn step(step: impl Into<String>, source: io::Error) -> SandboxError {
+        SandboxError::Step { step: step.into(), source, undo: String::new() }
+    }
+
+    fn lost(step: &str) -> SandboxError {
+        SandboxError::step(step, io::Error::other("the thread that did it ended without a result"))
+    }
+}
+
+impl From<NetNsError> for SandboxError {
+    fn from(error: NetNsError) -> SandboxError {
+        SandboxError::NetNs { error, undo: String::new() }
+    }
+}
+
+/// The MAC of a pod's interface: `0a:58` and the address.
+pub fn pod_mac(address: Ipv4Addr) -> [u8; 6] {
+    let [a, b, c, d] = address.octets();
+    [0x0a, 0x58, a, b, c, d]
+}
+
+/// The name of the host's end: `veth` and 8 hexadecimal digits that depend on the container and its interface only,
+/// so that a repeated call meets the same link.
+pub fn host_veth_name(container_id: &str, ifname: &str) -> String {
+    // FNV-1a: its result is the same in every build, which the standard library does not promise of its own.
+    let hash = container_id
+        .bytes()
+        .chain([0])
+        .chain(ifname.bytes())
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    format!("veth{hash:08x}")
+}
+
+/// The routes of a pod: by the node to the outside and to services; on the link, where the pipeline answers and
+/// switches, to all pods and to multicast groups.
+pub fn pod_routes(
+    gateway: Ipv4Addr,
+    service_network: Ipv4Net,
+    cluster_networks: &[Ipv4Net],
+    mtu: Option<u32>,
+) -> Vec<PodRoute> {
+    let net = |a, b, c, d, prefix| Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix);
+    let via = |dst| PodRoute { dst, via: Some(gateway), mtu };
+    let on_link = |dst| PodRoute { dst, via: None, mtu };
+    let mut routes = vec![via(net(0, 0, 0, 0, 0)), via(service_network)];
+    routes.extend(cluster_networks.iter().copied().map(on_link));
+    routes.push(on_link(net(224, 0, 0, 0, 4)));
+    routes
+}
+
+/// Wires a sandbox, or leaves everything as it was. If the future is dropped the wiring still goes on to its end:
+/// [`unwire`] removes it.
+///
+/// # Errors
+/// Any [`SandboxError`].
+pub async fn wire(spec: &SandboxSpec) -> Result<Wired, SandboxError> {
+    let spec = spec.clone();
+    let wired = tokio::task::spawn_blocking(move || wire_blocking(&spec));
+    wired.await.map_err(|_| SandboxError::lost("wire the sandbox"))?
+}
+
+/// As [`wire`], on the calling thread.
+///
+/// # Errors
+/// Any [`SandboxError`].
+pub fn wire_blocking(spec: &SandboxSpec) -> Result<Wired, SandboxError> {
+    let (wired, pod_ifindex) = create_pair(spec)?;
+    let configured = match netns::run_in(&spec.netns, || configure_pod(spec, pod_ifindex)) {
+        Ok(configured) => configured,
+        Err(error) => Err(error.into()),
+    };
+    configured.map_err(|error| {
+        let undone = unwire_blocking(&spec.host_veth).err().map(|undo| format!("; and then {undo}"));
+        match error {
+            SandboxError::Step { step, source, .. } => {
+                SandboxError::Step { step, source, undo: undone.unwrap_or_default() }
+            }
+            SandboxError::NetNs { error, .. } => {
+                SandboxError::NetNs { error, undo: undone.unwrap_or_default() }
+            }
+            other => other,
+        }
+    })?;
+    Ok(wired)
+}
+
+/// Removes a veth pair by the name of the host's end. `false` if there is none.
+///
+/// # Errors
+/// [`SandboxError::Step`].
+pub async fn unwire(host_veth: &str) -> Result<bool, SandboxError> {
+    let name = host_veth.to_owned();
+    let unwired = tokio::task::spawn_blocking(move || unwire_blocking(&name));
+    unwired.await.map_err(|_| SandboxError::lost("remove the veth pair"))?
+}
+
+/// As [`unwire`], on the calling thread.
+///
+/// # Errors
+/// [`SandboxError::Step`].
+pub fn unwire_blocking(host_veth: &str) -> Result<bool, SandboxError> {
+    let failed = |source| SandboxError::step(format!("remove the link {host_veth}"), source);
+    let link = LinkUnspec::new_with_name(host_veth).build();
+    match route_socket().map_err(failed)?.run(vec![route_request(0, RouteNetlinkMessage::DelLink(link))]) {
+        Ok(_) => Ok(true),
+        Err(Failed { source, .. }) if source.raw_os_error() == Some(libc::ENODEV) => Ok(false),
+        Err(Failed { source, .. }) => Err(failed(source)),
+    }
+}
+
+/// Writes the block list in a pod's namespace; [`wire`] does it if [`SandboxSpec::block_list`] is set.
+///
+/// # Errors
+/// [`SandboxError::Step`], [`SandboxError::NetNs`].
+pub async fn block_list(netns: &NetNs, list: BlockList) -> Result<(), SandboxError> {
+    netns::spawn_in(netns, move || install(&list)).await?
+}
+
+fn install(list: &BlockList) -> Result<(), SandboxError> {
+    list.install().map_err(|source| {
+        let table = block_list::TABLE;
+        SandboxError::step(
+            format!("write the nftables table ip {table} in the pod (does the kernel have nf_tables?)"),
+            source,
+        )
+    })
+}
+
+fn route_request(flags: u16, message: RouteNetlinkMessage) -> Request<RouteNetlinkMessage> {
+    Request::new(flags, message)
+}
+
+fn route_socket() -> io::Result<Netlink> {
+    Netlink::open(NETLINK_ROUTE)
+}
+
+/// Makes the pair in the namespaces of the calling thread and of the pod. Gives back the index of the pod's end.
+fn create_pair(spec: &SandboxSpec) -> Result<(Wired, u32), SandboxError> {
+    let failed = |source| SandboxError::step("create the veth pair", source);
+    let peer = LinkMessageBuilder::<LinkUnspec>::new()
+        .name(spec.ifname.as_str())
+        .address(spec.mac.to_vec())
+        .mtu(spec.mtu)
+        .setns_by_fd(spec.netns.as_fd().as_raw_fd())
+        .build();
+    let pair = LinkMessageBuilder::<LinkVeth>::new(&spec.host_veth, &spec.ifname)
+        .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+        .mtu(spec.mtu)
+        .up()
+        .build();
+    let created = route_socket().map_err(failed)?.run(vec![
+        route_request(NLM_F_CREATE | NLM_F_EXCL, RouteNetlinkMessage::NewLink(pair)),
+        route_request(0, get_link(&spec.host_veth)),
+    ]);
+    let answers = match created {
+        Ok(answers) => answers,
+        Err(Failed { index: 0, source }) if source.raw_os_error() == Some(libc::EEXIST) => {
+            // One answer for both ends; what the node has tells which.
+            let on_node =
+                route_socket().map_err(failed)?.run(vec![route_request(0, get_link(&spec.host_veth))]);
+            return Err(match on_node {
+                Ok(_) => SandboxError::HostVethExists { name: spec.host_veth.clone() },
+                Err(_) => SandboxError::InterfaceExists { name: spec.ifname.clone() },
+            });
+        }
+        Err(Failed { source, .. }) => return Err(failed(source)),
+    };
+    let link = answers.into_iter().find_map(|answer| match answer {
+        RouteNetlinkMessage::NewLink(link) => Some(link),
+        _ => None,
+    });
+    let described =
+        link.as_ref().and_then(|link| Some((link.header.index, link_mac(link)?, peer_index(link)?)));
+    let Some((host_ifindex, host_mac, pod_ifindex)) = described else {
+        let _ = unwire_blocking(&spec.host_veth);
+        return Err(failed(io::Error::other("the kernel does not tell its indices and MAC")));
+    };
+    debug!(veth = spec.host_veth, host_ifindex, pod_ifindex, "veth pair created");
+    Ok((Wired { host_veth: spec.host_veth.clone(), host_mac, pod_mac: spec.mac, host_ifindex }, pod_ifindex))
+}
+
+fn get_link(name: &str) -> RouteNetlinkMessage {
+    RouteNetlinkMessage::GetLink(LinkUnspec::new_with_name(name).build())
+}
+
+fn link_mac(link: &LinkMessage) -> Option<[u8; 6]> {
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Address(mac) => mac.as_slice().try_into().ok(),
+        _ => None,
+    })
+}
+
+fn peer_index(link: &LinkMessage) -> Option<u32> {
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Link(index) => Some(*index),
+        _ => None,
+    })
+}
+
+/// Configures the pod's end, and the loopback, in the calling thread's namespace.
+fn configure_pod(spec: &SandboxSpec, index: u32) -> Result<(), SandboxError> {
+    /// The same in every namespace: the kernel makes the loopback first.
+    const LOOPBACK: u32 = 1;
+    let ifname = &spec.ifname;
+    if !spec.tx_checksum_offload {
+        netns::set_tx_checksum_offload(ifname, false).map_err(|source| {
+            SandboxError::step(format!("switch off transmit checksum offload of {ifname}"), source)
+        })?;
+    }
+    let up = |index| RouteNetlinkMessage::SetLink(LinkUnspec::new_with_index(index).up().build());
+    let address = AddressMessageBuilder::<Ipv4Addr>::new()
+        .index(index)
+        .address(spec.address.addr(), spec.address.prefix_len())
+        .build();
+    let mut steps = vec![
+        ("bring up the pod's loopback".to_owned(), route_request(0, up(LOOPBACK))),
+        (format!("bring up {ifname}"), route_request(0, up(index))),
+        (
+            format!("add the address {} to {ifname}", spec.address),
+            route_request(NLM_F_CREATE | NLM_F_EXCL, RouteNetlinkMessage::NewAddress(address)),
+        ),
+    ];
+    for route in &spec.routes {
+        let mut step = format!("add the route to {} on {ifname}", route.dst);
+        if let Some(via) = route.via {
+            let _ = write!(step, " via {via}");
+        }
+        let message = RouteNetlinkMessage::NewRoute(route_message(route, index));
+        // Without NLM_F_EXCL a route that is there already, as the node's subnet may be, would be added again.
+        steps.push((step, route_request(NLM_F_CREATE | NLM_F_EXCL, message)));
+    }
+    let (names, requests): (Vec<_>, Vec<_>) = steps.into_iter().unzip();
+    let open =
+        route_socket().map_err(|source| SandboxError::step("open a netlink socket in the pod", source))?;
+    open.run(requests).map_err(|Failed { index, source }| {
+        let step = names.get(index).map_or("configure the pod", String::as_str);
+        SandboxError::step(step, source)
+    })?;
+    spec.block_list.as_ref().map_or(Ok(()), install)
+}
+
+fn route_message(route: &PodRoute, index: u32) -> RouteMessage {
+    let mut builder = RouteMessageBuilder::<Ipv4Addr>::new()
+        .protocol(RouteProtocol::Boot)
+        .destination_prefix(route.dst.network(), route.dst.prefix_len())
+        .output_interface(index);
+    builder = match route.via {
+        Some(via) => builder.gateway(via),
+        None => builder.scope(RouteScope::Link),
+    };
+    let mut message = builder.build();
+    if let Some(mtu) = route.mtu {
+        let metrics = vec![RouteMetric::Mtu(mtu)];
+        message.attributes.push(netlink_packet_route::route::RouteAttribute::Metrics(metrics));
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests;

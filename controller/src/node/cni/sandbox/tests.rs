@@ -1,0 +1,313 @@
+#![allow(clippy::unwrap_used)]
+
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::*;
+
+/// A namespace that stands for the node and one for a pod. What acts on the calling process's namespace runs in the
+/// node's through [`Fixture::on_node`].
+struct Fixture {
+    names: [String; 2],
+    node: NetNs,
+    pod: NetNs,
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        for name in &self.names {
+            let _ = NetNs::delete_named(name);
+        }
+    }
+}
+
+impl Fixture {
+    fn new(test: &str) -> Fixture {
+        let names = ["n", "p"].map(|end| format!("t-{test}-{end}-{}", std::process::id()));
+        let [node, pod] = names.each_ref().map(|name| NetNs::create_named(name).unwrap());
+        Fixture { names, node, pod }
+    }
+
+    fn spec(&self) -> SandboxSpec {
+        let gateway = Ipv4Addr::new(10, 128, 2, 1);
+        let cluster = ["10.128.0.0/14".parse().unwrap(), "10.132.0.0/16".parse().unwrap()];
+        SandboxSpec {
+            netns: self.pod.clone(),
+            ifname: "eth0".into(),
+            host_veth: "vethtest".into(),
+            mac: pod_mac(Ipv4Addr::new(10, 128, 2, 9)),
+            mtu: 1400,
+            address: "10.128.2.9/23".parse().unwrap(),
+            gateway,
+            routes: pod_routes(gateway, "172.30.0.0/16".parse().unwrap(), &cluster, None),
+            tx_checksum_offload: false,
+            block_list: None,
+        }
+    }
+
+    fn on_node<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
+        netns::run_in(&self.node, f).unwrap()
+    }
+
+    fn wire(&self, spec: &SandboxSpec) -> Result<Wired, SandboxError> {
+        self.on_node(|| wire_blocking(spec))
+    }
+
+    fn unwire(&self, name: &str) -> bool {
+        self.on_node(|| unwire_blocking(name)).unwrap()
+    }
+
+    fn says_node(&self, command: &str) -> String {
+        self.on_node(|| says(command))
+    }
+
+    fn says_pod(&self, command: &str) -> String {
+        netns::run_in(&self.pod, || says(command)).unwrap()
+    }
+}
+
+/// What a program prints; a test that misses one fails with the way to get it.
+fn says(command: &str) -> String {
+    let mut words = command.split(' ');
+    let program = words.next().unwrap();
+    let output = Command::new(program).args(words).output();
+    let output = output.unwrap_or_else(|error| panic!("{program}: {error}: run `make deps`"));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command}: {error}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn what_ip_and_ethtool_see() {
+    let f = Fixture::new("wire");
+    let wired = f.wire(&f.spec()).unwrap();
+    assert_eq!(wired.host_veth, "vethtest");
+    assert_eq!(wired.pod_mac, [0x0a, 0x58, 10, 128, 2, 9]);
+
+    let host = f.says_node("ip -o link show vethtest");
+    let mac = wired.host_mac.map(|byte| format!("{byte:02x}")).join(":");
+    assert!(host.starts_with(&format!("{}: vethtest@if", wired.host_ifindex)), "{host}");
+    assert!(host.contains(&mac) && host.contains("mtu 1400") && host.contains(",UP"), "{host}");
+
+    let pod = f.says_pod("ip -o link show eth0");
+    assert!(
+        pod.contains("0a:58:0a:80:02:09") && pod.contains("mtu 1400") && pod.contains("LOWER_UP"),
+        "{pod}"
+    );
+    assert!(f.says_pod("ip -o link show lo").contains(",UP"));
+    let address = f.says_pod("ip -o -4 address show eth0");
+    assert!(address.contains("inet 10.128.2.9/23 brd 10.128.3.255 scope global eth0"), "{address}");
+    assert_eq!(
+        f.says_pod("ip route"),
+        "default via 10.128.2.1 dev eth0\n\
+         10.128.0.0/14 dev eth0 scope link\n\
+         10.128.2.0/23 dev eth0 proto kernel scope link src 10.128.2.9\n\
+         10.132.0.0/16 dev eth0 scope link\n\
+         172.30.0.0/16 via 10.128.2.1 dev eth0\n\
+         224.0.0.0/4 dev eth0 scope link"
+    );
+    let features = f.says_pod("ethtool -k eth0");
+    assert!(features.contains("tx-checksumming: off"), "{features}");
+    assert!(f.says_node("ethtool -k vethtest").contains("tx-checksumming: on"));
+
+    assert!(f.unwire("vethtest"));
+    assert!(!f.unwire("vethtest"));
+    assert!(!f.says_pod("ip -o link").contains("eth0"));
+}
+
+#[test]
+fn variations() {
+    let f = Fixture::new("vary");
+    let route = PodRoute { dst: "10.128.0.0/14".parse().unwrap(), via: None, mtu: Some(1300) };
+    let spec =
+        SandboxSpec { ifname: "net1".into(), routes: vec![route], tx_checksum_offload: true, ..f.spec() };
+    f.wire(&spec).unwrap();
+    assert!(f.says_pod("ip route").contains("10.128.0.0/14 dev net1 scope link mtu 1300"));
+    assert!(f.says_pod("ethtool -k net1").contains("tx-checksumming: on"));
+}
+
+#[test]
+fn names_that_are_taken() {
+    let f = Fixture::new("taken");
+    f.wire(&f.spec()).unwrap();
+    let error = f.wire(&f.spec()).unwrap_err();
+    assert!(matches!(&error, SandboxError::HostVethExists { name } if name == "vethtest"), "{error}");
+    let other = SandboxSpec { host_veth: "vethother".into(), ..f.spec() };
+    let error = f.wire(&other).unwrap_err();
+    assert!(matches!(&error, SandboxError::InterfaceExists { name } if name == "eth0"), "{error}");
+    // What was there is untouched, nothing was added.
+    assert_eq!(f.says_node("ip -o link").lines().count(), 2);
+    assert!(f.says_pod("ip route").starts_with("default via 10.128.2.1"));
+}
+
+#[test]
+fn a_failed_step_is_named_and_everything_undone() {
+    let f = Fixture::new("undo");
+    let unreachable = PodRoute {
+        dst: "192.0.2.0/24".parse().unwrap(),
+        via: Some(Ipv4Addr::new(203, 0, 113, 1)),
+        mtu: None,
+    };
+    let mut spec = f.spec();
+    spec.routes.insert(1, unreachable);
+    let error = f.wire(&spec).unwrap_err().to_string();
+    assert!(
+        error.starts_with("could not add the route to 192.0.2.0/24 on eth0 via 203.0.113.1: "),
+        "{error}"
+    );
+    let error = f.wire(&SandboxSpec { mtu: 10, ..f.spec() }).unwrap_err().to_string();
+    assert!(error.starts_with("could not create the veth pair: "), "{error}");
+    let error = f.wire(&SandboxSpec { ifname: "a/b".into(), ..f.spec() }).unwrap_err().to_string();
+    assert!(error.starts_with("could not create the veth pair: "), "{error}");
+    assert_eq!(f.says_node("ip -o link").lines().count(), 1);
+    assert_eq!(f.says_pod("ip -o link").lines().count(), 1);
+    f.wire(&f.spec()).unwrap();
+}
+
+#[test]
+fn the_pods_namespace_has_lost_its_name() {
+    let f = Fixture::new("gone");
+    f.wire(&f.spec()).unwrap();
+    NetNs::delete_named(&f.names[1]).unwrap();
+    // `f.pod` still holds the namespace, so the pair lives.
+    assert!(f.unwire("vethtest"));
+    assert!(!f.unwire("vethtest"));
+}
+
+#[test]
+fn block_list_as_nft_prints_it() {
+    let f = Fixture::new("block");
+    let spec = SandboxSpec { block_list: Some(BlockList::default()), ..f.spec() };
+    f.wire(&spec).unwrap();
+    assert_eq!(
+        f.says_pod("nft list ruleset"),
+        "table ip openshift-block-output {\n\
+         \tchain block {\n\
+         \t\ttcp dport 22623-22624 tcp flags syn / fin,syn,rst,ack reject\n\
+         \t\tip daddr 169.254.169.254 udp dport != 53 reject\n\
+         \t\tip daddr 169.254.169.254 tcp dport != 53 reject\n\
+         \t}\n\
+         \n\
+         \tchain output {\n\
+         \t\ttype filter hook output priority filter; policy accept;\n\
+         \t\tgoto block\n\
+         \t}\n\
+         \n\
+         \tchain forward {\n\
+         \t\ttype filter hook forward priority filter; policy accept;\n\
+         \t\tgoto block\n\
+         \t}\n\
+         }"
+    );
+    let again = netns::run_in(&f.pod, || install(&BlockList::default())).unwrap().unwrap_err().to_string();
+    assert!(again.contains("openshift-block-output") && again.contains("exists"), "{again}");
+    assert_eq!(BlockList::for_platform("AlibabaCloud").metadata, Ipv4Addr::new(100, 100, 100, 200));
+    assert_eq!(BlockList::for_platform("AWS"), BlockList::default());
+}
+
+/// With real connections: refused at once where blocked, and no answer (the pod's gateway is not there) elsewhere.
+#[test]
+fn block_list_rejects() {
+    use std::io::ErrorKind;
+    use std::net::{SocketAddr, TcpStream, UdpSocket};
+    let f = Fixture::new("reject");
+    f.wire(&SandboxSpec { block_list: Some(BlockList::default()), ..f.spec() }).unwrap();
+    netns::run_in(&f.pod, || {
+        let tcp = |address: &str| {
+            let address: SocketAddr = address.parse().unwrap();
+            TcpStream::connect_timeout(&address, Duration::from_millis(100)).unwrap_err().kind()
+        };
+        for blocked in ["10.128.2.1:22623", "198.51.100.1:22624", "169.254.169.254:80"] {
+            assert_eq!(tcp(blocked), ErrorKind::ConnectionRefused, "{blocked}");
+        }
+        for open in ["10.128.2.1:22625", "169.254.169.254:53"] {
+            assert_eq!(tcp(open), ErrorKind::TimedOut, "{open}");
+        }
+        let udp = |address| {
+            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            socket.connect(address).unwrap();
+            socket.send(b"x")
+        };
+        assert_eq!(udp("169.254.169.254:123").unwrap_err().kind(), ErrorKind::PermissionDenied);
+        udp("169.254.169.254:53").unwrap();
+    })
+    .unwrap();
+}
+
+#[test]
+fn many_at_once() {
+    const PODS: u8 = 20;
+    let f = Fixture::new("many");
+    let pods: Vec<Fixture> = (0..PODS).map(|n| Fixture::new(&format!("many{n}"))).collect();
+    let wired: Vec<Wired> = f.on_node(|| {
+        thread::scope(|scope| {
+            let threads: Vec<_> = pods
+                .iter()
+                .enumerate()
+                .map(|(n, pod)| {
+                    let host_veth = host_veth_name(&n.to_string(), "eth0");
+                    let spec = SandboxSpec { host_veth, ..pod.spec() };
+                    scope.spawn(move || wire_blocking(&spec).unwrap())
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        })
+    });
+    assert_eq!(f.says_node("ip -o link").lines().count(), 1 + usize::from(PODS));
+    for one in wired {
+        assert!(f.unwire(&one.host_veth));
+    }
+}
+
+#[tokio::test]
+async fn async_forms() {
+    let f = Fixture::new("async");
+    // Only the calls that act on the pod's namespace: the process is in the root namespace.
+    block_list(&f.pod, BlockList::default()).await.unwrap();
+    assert!(f.says_pod("nft list ruleset").contains("169.254.169.254"));
+    assert!(!unwire("veth-not-there").await.unwrap());
+}
+
+#[test]
+fn names_and_macs() {
+    assert_eq!(pod_mac(Ipv4Addr::new(10, 128, 0, 5)), [0x0a, 0x58, 0x0a, 0x80, 0x00, 0x05]);
+    // Stable over versions: links made by an earlier one must be found.
+    assert_eq!(host_veth_name("4f1e", "eth0"), "veth7046ca5e");
+    assert_ne!(host_veth_name("4f1e", "eth0"), host_veth_name("4f1e", "eth1"));
+    assert_ne!(host_veth_name("4f1e", "eth0"), host_veth_name("4f1ee", "th0"));
+    assert_eq!(host_veth_name(&"a".repeat(64), "eth0").len(), 12);
+}
+
+/// Prints where the time goes: `cargo test -p controller sandbox::tests::times -- --ignored --nocapture`.
+#[test]
+#[ignore = "measures"]
+fn times() {
+    let f = Fixture::new("time");
+    let mut samples: [Vec<Duration>; 5] = Default::default();
+    for n in 0..50 {
+        let pod = Fixture::new(&format!("time{n}"));
+        let spec = pod.spec();
+        f.on_node(|| {
+            let start = Instant::now();
+            wire_blocking(&spec).unwrap();
+            let wired = Instant::now();
+            netns::run_in(&pod.pod, || install(&BlockList::default())).unwrap().unwrap();
+            let listed = Instant::now();
+            netns::run_in(&pod.pod, || ()).unwrap();
+            let entered = Instant::now();
+            netns::run_in(&pod.pod, || says("nft add table ip other")).unwrap();
+            let spawned = Instant::now();
+            unwire_blocking(&spec.host_veth).unwrap();
+            let times =
+                [wired - start, listed - wired, entered - listed, spawned - entered, spawned.elapsed()];
+            samples.iter_mut().zip(times).for_each(|(samples, time)| samples.push(time));
+        });
+    }
+    let names = ["wire", "block list by netlink", "enter a namespace", "one rule by nft", "unwire"];
+    for (name, mut samples) in names.into_iter().zip(samples) {
+        samples.sort();
+        println!("{name}: median {:?}, worst {:?}", samples[samples.len() / 2], samples[samples.len() - 1]);
+    }
+}
