@@ -1,0 +1,8 @@
+//! Everything that needs a real `ovsdb-server`, and partly a real `ovs-vswitchd` with dummy devices.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+
+mod harness;
+mod ovs;
+mod replica;
+mod unixctl;

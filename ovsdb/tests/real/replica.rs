@@ -1,0 +1,131 @@
+//! The replica against `ovsdb-client dump`.
+
+use std::collections::BTreeMap;
+
+use ovsdb::{Datum, Monitored, Replica};
+
+use crate::harness::{LONG, Ovs};
+
+/// `ovsdb-client dump` as values: table → rows, each column → datum.
+pub(crate) fn dump(ovs: &Ovs, socket: &str, db: &str) -> BTreeMap<String, Vec<BTreeMap<String, Datum>>> {
+    #[derive(serde::Deserialize)]
+    struct Table {
+        caption: String,
+        headings: Vec<String>,
+        data: Vec<Vec<Datum>>,
+    }
+    let text = ovs.run("ovsdb-client", ["-f", "json", "dump", socket, db]);
+    let tables = serde_json::Deserializer::from_str(&text).into_iter::<Table>();
+    tables
+        .map(|table| {
+            let Table { caption, headings, data } = table.unwrap();
+            let mut rows: Vec<BTreeMap<String, Datum>> =
+                data.into_iter().map(|row| headings.iter().cloned().zip(row).collect()).collect();
+            rows.sort();
+            (caption.trim_end_matches(" table").to_owned(), rows)
+        })
+        .collect()
+}
+
+/// The replica in the same form.
+pub(crate) fn as_dump(replica: &Replica) -> BTreeMap<String, Vec<BTreeMap<String, Datum>>> {
+    let tables = replica.tables().map(|table| {
+        let row = |row: &std::sync::Arc<ovsdb::Row>| {
+            let columns = row.columns().map(|(name, datum)| (name.to_owned(), datum.clone()));
+            columns.chain([("_uuid".to_owned(), row.uuid().into())]).collect()
+        };
+        let mut rows: Vec<BTreeMap<String, Datum>> = table.rows().map(row).collect();
+        rows.sort();
+        (table.name().to_owned(), rows)
+    });
+    tables.collect()
+}
+
+pub(crate) fn everything() -> Monitored {
+    let schema: ovsdb::DatabaseSchema =
+        serde_json::from_str(&std::fs::read_to_string(crate::harness::vswitch_schema()).unwrap()).unwrap();
+    schema.tables.keys().fold(Monitored::new(), |monitored, table| monitored.all_columns(table))
+}
+
+#[tokio::test]
+async fn the_replica_is_the_dump() {
+    let ovs = Ovs::switch();
+    let client = ovs.client(everything()).await;
+    ovs.vsctl(["add-br", "br0", "--", "set", "Bridge", "br0", "datapath_type=dummy", "flood_vlans=[1,2,3]"]);
+    ovs.vsctl([
+        "add-port",
+        "br0",
+        "p1",
+        "--",
+        "set",
+        "Port",
+        "p1",
+        "tag=7",
+        "--",
+        "set",
+        "Interface",
+        "p1",
+        "external_ids={a=1,b=2}",
+    ]);
+    ovs.vsctl([
+        "set",
+        "Port",
+        "p1",
+        "qos=@q",
+        "--",
+        "--id=@q",
+        "create",
+        "QoS",
+        "type=linux-htb",
+        "queues=0=@a",
+        "--",
+        "--id=@a",
+        "create",
+        "Queue",
+        "other_config:max-rate=1000",
+    ]);
+    ovs.vsctl([
+        "--",
+        "--id=@p",
+        "get",
+        "Port",
+        "p1",
+        "--",
+        "--id=@m",
+        "create",
+        "Mirror",
+        "name=m",
+        "select-all=true",
+        "output-port=@p",
+        "--",
+        "set",
+        "Bridge",
+        "br0",
+        "mirrors=@m",
+    ]);
+    ovs.vsctl([
+        "set",
+        "Bridge",
+        "br0",
+        "flood_vlans=[2,3,4]",
+        "--",
+        "set",
+        "Interface",
+        "p1",
+        "external_ids={b=3,c=4}",
+    ]);
+    ovs.vsctl(["clear", "Bridge", "br0", "mirrors", "--", "clear", "Port", "p1", "qos"]);
+    // The switch writes counters now and then: look until both looks agree.
+    let socket = format!("unix:{}", ovs.socket().display());
+    let mut changes = client.changes();
+    loop {
+        changes.borrow_and_update();
+        let (ours, theirs) = (as_dump(&client.replica()), dump(&ovs, &socket, "Open_vSwitch"));
+        if ours == theirs {
+            assert!(theirs["Mirror"].is_empty() && theirs["Queue"].len() == 1, "{theirs:#?}");
+            break;
+        }
+        let changed = tokio::time::timeout(LONG, changes.changed()).await;
+        assert!(changed.is_ok(), "ours:\n{ours:#?}\ntheirs:\n{theirs:#?}");
+    }
+}
