@@ -111,6 +111,8 @@ pub enum Action {
     Ct(Ct),
     /// `NXAST_CT_CLEAR`.
     CtClear,
+    /// `NXAST_NAT` that is not the first action within a [`Ct`]; the first one is its `nat`.
+    Nat(Nat),
     /// `NXAST_CONJUNCTION`.
     Conjunction {
         /// Value of `conj_id` once every clause has matched.
@@ -214,6 +216,13 @@ pub struct Controller {
     pub meter_id: Option<u32>,
 }
 
+impl Controller {
+    /// Whether OpenFlow's own output action can say all of it.
+    pub fn is_plain(&self) -> bool {
+        *self == Controller { max_len: self.max_len, ..Controller::default() }
+    }
+}
+
 impl Default for Controller {
     fn default() -> Self {
         Controller {
@@ -294,7 +303,7 @@ pub enum NatKind {
 }
 
 /// `NXAST_LEARN`: add a flow that is made from the packet.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Learn {
     /// Idle timeout in seconds.
     pub idle_timeout: u16,
@@ -322,6 +331,26 @@ pub struct Learn {
     pub specs: Vec<LearnSpec>,
 }
 
+impl Default for Learn {
+    /// What `learn()` means in text: table 1, the default priority.
+    fn default() -> Self {
+        Learn {
+            idle_timeout: 0,
+            hard_timeout: 0,
+            priority: crate::Flow::DEFAULT_PRIORITY,
+            cookie: 0,
+            table: 1,
+            fin_idle_timeout: 0,
+            fin_hard_timeout: 0,
+            send_flow_rem: false,
+            delete_learned: false,
+            limit: 0,
+            result_dst: None,
+            specs: Vec::new(),
+        }
+    }
+}
+
 /// One step in making a learned flow.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LearnSpec {
@@ -338,8 +367,8 @@ pub struct LearnSpec {
 pub enum LearnSource {
     /// The packet.
     Field(Subfield),
-    /// A constant, big-endian, right-aligned in whole 16-bit words.
-    Value(Vec<u8>),
+    /// A constant.
+    Value(u128),
 }
 
 /// What a [`LearnSpec`] does with the bits.

@@ -185,8 +185,17 @@ impl Field {
         match self {
             // 12 bits of VLAN id and the bit that says "there is a tag" (OF1.3.5 §7.2.3.7).
             Field::VLAN_VID => 0x1fff,
+            // 32 bits wide, of which Open vSwitch has given a meaning to eight.
+            Field::CT_STATE => 0xff,
             _ => ones(self.width()),
         }
+    }
+
+    /// Header and name by which Nicira's actions address the field: the NXM one if there is one.
+    pub fn nxm(self) -> Option<(Header, &'static str)> {
+        let info = self.info();
+        let all = || info.headers.iter().copied().zip(info.wire_names.iter().copied());
+        all().find(|(header, _)| header.class < 2).or_else(|| all().next())
     }
 
     /// The field of a name or alias in `ovs-ofctl` syntax, or of an NXM or OXM name (`NXM_NX_REG0`).

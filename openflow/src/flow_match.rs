@@ -99,7 +99,16 @@ impl Match {
             // The PCP bits have no mask of their own under OXM; a partial one can only be said as a TCI.
             Field::VLAN_TCI if matches!(mask >> 13, 0 | 7) => {
                 self.put(Field::VLAN_VID, value & 0x1fff, mask & 0x1fff);
-                self.put(Field::VLAN_PCP, value >> 13, mask >> 13);
+                // Without a tag there is no priority either.
+                let untagged = mask & 0x1000 != 0 && value & 0x1000 == 0;
+                self.put(Field::VLAN_PCP, value >> 13, if untagged { 0 } else { mask >> 13 });
+            }
+            // A priority code point only exists in a tag, so a switch adds "there is a tag".
+            Field::VLAN_PCP => {
+                self.put(field, value, mask);
+                if mask != 0 && self.get(Field::VLAN_VID).is_none() {
+                    self.put(Field::VLAN_VID, 0x1000, 0x1000);
+                }
             }
             _ => self.put(field, value, mask),
         }
@@ -147,6 +156,13 @@ impl Match {
             (Err(_), true) => {}
             (Err(at), false) => self.wide.insert(at, entry),
         }
+    }
+
+    /// Adds a test that a tunnel option is there, whatever its value.
+    pub fn set_present(&mut self, entry: WideEntry) {
+        self.wide.retain(|e| e.field != entry.field);
+        let at = self.wide.partition_point(|e| e.field < entry.field);
+        self.wide.insert(at, entry);
     }
 
     /// Value and mask of a field, `None` if every value matches.

@@ -6,7 +6,9 @@ mod flow;
 mod flow_match;
 mod group;
 mod instruction;
+mod normal;
 mod port;
+mod text;
 
 pub use action::{Action, Controller, Ct, CtZone, Nat, NatKind, Subfield};
 pub use field::{Field, FieldInfo};
@@ -15,3 +17,4 @@ pub use flow_match::{Match, WideEntry, WideField};
 pub use group::{Bucket, Group, GroupMod, GroupModCommand, GroupType};
 pub use instruction::Instruction;
 pub use port::OfPort;
+pub use text::{ParseError, parse_actions};

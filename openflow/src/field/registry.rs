@@ -15,14 +15,15 @@ const OXM_OF: u16 = 0x8000;
 /// `OFPXMC_PACKET_REGS`: the extended registers of OpenFlow 1.5, known to Open vSwitch under 1.3 too.
 const OXM_REG: u16 = 0x8001;
 
+/// Ericsson's class for the ND extension fields (`ERICOXM_OF_*`).
+const ERICOXM: u16 = 0x1000;
+
 /// Open Networking Foundation, experimenter of the 1.3 extensions (`ONFOXM_ET_*`).
 pub(super) const ONF: u32 = 0x4f4e_4600;
 /// Nicira, experimenter of `NXOXM_ET_*`.
 const NICIRA: u32 = 0x0000_2320;
 /// Nicira's second experimenter id, used only for Network Service Header fields (`NXOXM_NSH_*`).
 const NSH: u32 = 0x005a_d650;
-/// Ericsson, experimenter of the ND extension fields (`ERICOXM_OF_*`).
-const ERICSSON: u32 = 0x0000_d0bd;
 
 macro_rules! header {
     (NXM_OF $n:literal) => {
@@ -36,6 +37,9 @@ macro_rules! header {
     };
     (OXM_REG $n:literal) => {
         Header::basic(OXM_REG, $n)
+    };
+    (ERICOXM $n:literal) => {
+        Header::basic(ERICOXM, $n)
     };
     ($vendor:ident $n:literal) => {
         Header::experimenter($vendor, $n)
@@ -98,14 +102,14 @@ macro_rules! fields {
 }
 
 fields! {
+    /// Namespace and type of the outermost header (OF1.5).
+    PACKET_TYPE "packet_type": 32 bits in 4, PacketType, exact, ro, None, [OXM_OF 44 "OXM_OF_PACKET_TYPE"];
     /// Hash of the packet, computed by a `select` group or `dp_hash` action.
     DP_HASH "dp_hash": 32 bits in 4, Hexadecimal, mask, ro, None, [NICIRA 0 "NXOXM_ET_DP_HASH", NXM_NX 35 "NXM_NX_DP_HASH"];
     /// Recirculation id; zero for a packet that was never recirculated.
-    RECIRC_ID "recirc_id": 32 bits in 4, Decimal, exact, ro, None, [NXM_NX 36 "NXM_NX_RECIRC_ID"];
+    RECIRC_ID "recirc_id": 32 bits in 4, Hexadecimal, exact, ro, None, [NXM_NX 36 "NXM_NX_RECIRC_ID"];
     /// Set by a conjunctive match ("conjunction" action).
     CONJ_ID "conj_id": 32 bits in 4, Decimal, exact, ro, None, [NXM_NX 37 "NXM_NX_CONJ_ID"];
-    /// Namespace and type of the outermost header (OF1.5).
-    PACKET_TYPE "packet_type": 32 bits in 4, PacketType, exact, ro, None, [OXM_OF 44 "OXM_OF_PACKET_TYPE"];
     /// Ingress port.
     IN_PORT "in_port" | "in_port_oxm": 32 bits in 4, Port, exact, rw, None, [OXM_OF 0 "OXM_OF_IN_PORT"];
     /// Ingress port in the 16 bits of OpenFlow 1.0; a match holds [`Field::IN_PORT`] instead.
@@ -124,11 +128,11 @@ fields! {
     VLAN_TCI "vlan_tci": 16 bits in 2, Hexadecimal, mask, rw, Ethernet, [NXM_OF 4 "NXM_OF_VLAN_TCI"];
     PBB_ISID "pbb_isid": 24 bits in 3, Hexadecimal, mask, rw, Pbb, [OXM_OF 37 "OXM_OF_PBB_ISID"];
     PBB_UCA "pbb_uca": 1 bits in 1, Decimal, exact, rw, Pbb, [OXM_OF 41 "OXM_OF_PBB_UCA"];
-    MPLS_LABEL "mpls_label": 20 bits in 4, Decimal, exact, rw, Mpls, [OXM_OF 34 "OXM_OF_MPLS_LABEL"];
     MPLS_TC "mpls_tc": 3 bits in 1, Decimal, exact, rw, Mpls, [OXM_OF 35 "OXM_OF_MPLS_TC"];
     /// Bottom of the MPLS label stack.
     MPLS_BOS "mpls_bos": 1 bits in 1, Decimal, exact, ro, Mpls, [OXM_OF 36 "OXM_OF_MPLS_BOS"];
     MPLS_TTL "mpls_ttl": 8 bits in 1, Decimal, exact, rw, Mpls, [NXM_NX 30 "NXM_NX_MPLS_TTL"];
+    MPLS_LABEL "mpls_label": 20 bits in 4, Decimal, exact, rw, Mpls, [OXM_OF 34 "OXM_OF_MPLS_LABEL"];
     IPV4_SRC "ip_src" | "nw_src": 32 bits in 4, Ipv4, mask, rw, Ipv4, [OXM_OF 11 "OXM_OF_IPV4_SRC", NXM_OF 7 "NXM_OF_IP_SRC"];
     IPV4_DST "ip_dst" | "nw_dst": 32 bits in 4, Ipv4, mask, rw, Ipv4, [OXM_OF 12 "OXM_OF_IPV4_DST", NXM_OF 8 "NXM_OF_IP_DST"];
     IPV6_SRC "ipv6_src": 128 bits in 16, Ipv6, mask, rw, Ipv6, [OXM_OF 26 "OXM_OF_IPV6_SRC", NXM_NX 19 "NXM_NX_IPV6_SRC"];
@@ -159,13 +163,13 @@ fields! {
     ICMP_CODE "icmp_code": 8 bits in 1, Decimal, exact, rw, Icmp, [OXM_OF 20 "OXM_OF_ICMPV4_CODE", NXM_OF 14 "NXM_OF_ICMP_CODE"];
     ICMPV6_TYPE "icmpv6_type": 8 bits in 1, Decimal, exact, rw, Icmpv6, [OXM_OF 29 "OXM_OF_ICMPV6_TYPE", NXM_NX 21 "NXM_NX_ICMPV6_TYPE"];
     ICMPV6_CODE "icmpv6_code": 8 bits in 1, Decimal, exact, rw, Icmpv6, [OXM_OF 30 "OXM_OF_ICMPV6_CODE", NXM_NX 22 "NXM_NX_ICMPV6_CODE"];
+    ND_RESERVED "nd_reserved": 32 bits in 4, Decimal, exact, rw, Nd, [ERICOXM 1 "ERICOXM_OF_ICMPV6_ND_RESERVED"];
     ND_TARGET "nd_target": 128 bits in 16, Ipv6, mask, rw, Nd, [OXM_OF 31 "OXM_OF_IPV6_ND_TARGET", NXM_NX 23 "NXM_NX_ND_TARGET"];
     /// Neighbour discovery: source link-layer address.
     ND_SLL "nd_sll": 48 bits in 6, Ethernet, mask, rw, NdSolicit, [OXM_OF 32 "OXM_OF_IPV6_ND_SLL", NXM_NX 24 "NXM_NX_ND_SLL"];
+    ND_OPTIONS_TYPE "nd_options_type": 8 bits in 1, Decimal, exact, rw, Nd, [ERICOXM 2 "ERICOXM_OF_ICMPV6_ND_OPTIONS_TYPE"];
     /// Neighbour discovery: target link-layer address.
     ND_TLL "nd_tll": 48 bits in 6, Ethernet, mask, rw, NdAdvert, [OXM_OF 33 "OXM_OF_IPV6_ND_TLL", NXM_NX 25 "NXM_NX_ND_TLL"];
-    ND_RESERVED "nd_reserved": 32 bits in 4, Hexadecimal, exact, rw, Nd, [ERICSSON 1 "ERICOXM_OF_ICMPV6_ND_RESERVED"];
-    ND_OPTIONS_TYPE "nd_options_type": 8 bits in 1, Decimal, exact, rw, Nd, [ERICSSON 2 "ERICOXM_OF_ICMPV6_ND_OPTIONS_TYPE"];
     NSH_FLAGS "nsh_flags": 8 bits in 1, Decimal, mask, rw, Nsh, [NSH 1 "NXOXM_NSH_FLAGS"];
     NSH_TTL "nsh_ttl": 8 bits in 1, Decimal, exact, rw, Nsh, [NSH 10 "NXOXM_NSH_TTL"];
     NSH_MDTYPE "nsh_mdtype": 8 bits in 1, Decimal, exact, ro, Nsh, [NSH 2 "NXOXM_NSH_MDTYPE"];
@@ -182,9 +186,9 @@ fields! {
     TUN_DST "tun_dst": 32 bits in 4, Ipv4, mask, rw, None, [NXM_NX 32 "NXM_NX_TUN_IPV4_DST"];
     TUN_IPV6_SRC "tun_ipv6_src": 128 bits in 16, Ipv6, mask, rw, None, [NXM_NX 109 "NXM_NX_TUN_IPV6_SRC"];
     TUN_IPV6_DST "tun_ipv6_dst": 128 bits in 16, Ipv6, mask, rw, None, [NXM_NX 110 "NXM_NX_TUN_IPV6_DST"];
-    TUN_FLAGS "tun_flags": 1 bits in 2, TunnelFlags, mask, rw, None, [NXM_NX 104 "NXM_NX_TUN_FLAGS"];
     TUN_GBP_ID "tun_gbp_id": 16 bits in 2, Decimal, mask, rw, None, [NXM_NX 38 "NXM_NX_TUN_GBP_ID"];
     TUN_GBP_FLAGS "tun_gbp_flags": 8 bits in 1, Hexadecimal, mask, rw, None, [NXM_NX 39 "NXM_NX_TUN_GBP_FLAGS"];
+    TUN_FLAGS "tun_flags": 1 bits in 2, TunnelFlags, mask, rw, None, [NXM_NX 104 "NXM_NX_TUN_FLAGS"];
     TUN_ERSPAN_IDX "tun_erspan_idx": 20 bits in 4, Hexadecimal, mask, rw, None, [NICIRA 11 "NXOXM_ET_ERSPAN_IDX"];
     TUN_ERSPAN_VER "tun_erspan_ver": 4 bits in 1, Decimal, mask, rw, None, [NICIRA 12 "NXOXM_ET_ERSPAN_VER"];
     TUN_ERSPAN_DIR "tun_erspan_dir": 1 bits in 1, Decimal, mask, rw, None, [NICIRA 13 "NXOXM_ET_ERSPAN_DIR"];
@@ -228,11 +232,11 @@ fields! {
     CT_ZONE "ct_zone": 16 bits in 2, Hexadecimal, exact, ro, None, [NXM_NX 106 "NXM_NX_CT_ZONE"];
     CT_MARK "ct_mark": 32 bits in 4, Hexadecimal, mask, rw, None, [NXM_NX 107 "NXM_NX_CT_MARK"];
     CT_LABEL "ct_label": 128 bits in 16, Hexadecimal, mask, rw, None, [NXM_NX 108 "NXM_NX_CT_LABEL"];
-    CT_NW_PROTO "ct_nw_proto": 8 bits in 1, Decimal, exact, ro, Ct, [NXM_NX 119 "NXM_NX_CT_NW_PROTO"];
     CT_NW_SRC "ct_nw_src": 32 bits in 4, Ipv4, mask, ro, Ct, [NXM_NX 120 "NXM_NX_CT_NW_SRC"];
     CT_NW_DST "ct_nw_dst": 32 bits in 4, Ipv4, mask, ro, Ct, [NXM_NX 121 "NXM_NX_CT_NW_DST"];
     CT_IPV6_SRC "ct_ipv6_src": 128 bits in 16, Ipv6, mask, ro, Ct, [NXM_NX 122 "NXM_NX_CT_IPV6_SRC"];
     CT_IPV6_DST "ct_ipv6_dst": 128 bits in 16, Ipv6, mask, ro, Ct, [NXM_NX 123 "NXM_NX_CT_IPV6_DST"];
+    CT_NW_PROTO "ct_nw_proto": 8 bits in 1, Decimal, exact, ro, Ct, [NXM_NX 119 "NXM_NX_CT_NW_PROTO"];
     CT_TP_SRC "ct_tp_src": 16 bits in 2, Decimal, mask, ro, Ct, [NXM_NX 124 "NXM_NX_CT_TP_SRC"];
     CT_TP_DST "ct_tp_dst": 16 bits in 2, Decimal, mask, ro, Ct, [NXM_NX 125 "NXM_NX_CT_TP_DST"];
     /// OpenFlow metadata, written by `write_metadata` (OF1.3.5 §5.1).
@@ -291,6 +295,7 @@ static BY_NXM_OF: ByClass = by_class(NXM_OF);
 static BY_NXM_NX: ByClass = by_class(NXM_NX);
 static BY_OXM_OF: ByClass = by_class(OXM_OF);
 static BY_OXM_REG: ByClass = by_class(OXM_REG);
+static BY_ERICOXM: ByClass = by_class(ERICOXM);
 
 #[allow(clippy::indexing_slicing)] // As above.
 const fn by_class(class: u16) -> ByClass {
@@ -319,6 +324,7 @@ pub(super) fn by_header(class: u16, field: u8, experimenter: u32) -> Option<Fiel
         NXM_NX => &BY_NXM_NX,
         OXM_OF => &BY_OXM_OF,
         OXM_REG => &BY_OXM_REG,
+        ERICOXM => &BY_ERICOXM,
         Header::EXPERIMENTER_CLASS => {
             let wanted = Header::experimenter(experimenter, field);
             let index = FIELDS.iter().position(|info| info.headers.contains(&wanted))?;

@@ -1,0 +1,251 @@
+//! Parsing a match.
+
+use std::str::FromStr;
+
+use super::error::ParseError;
+use super::lexer::{Delimiter, Item, Text, items};
+use super::value::{number_u8, number_u16, value_and_mask, wide_value};
+use crate::field::{Field, Prerequisite};
+use crate::flow_match::{Match, WideEntry, WideField};
+
+/// Words that stand for an Ethernet type and, perhaps, an IP protocol.
+const PROTOCOLS: &[(&str, u16, Option<u8>)] = &[
+    ("ip", 0x0800, None),
+    ("ipv4", 0x0800, None),
+    ("ip4", 0x0800, None),
+    ("icmp", 0x0800, Some(1)),
+    ("tcp", 0x0800, Some(6)),
+    ("udp", 0x0800, Some(17)),
+    ("sctp", 0x0800, Some(132)),
+    ("ipv6", 0x86dd, None),
+    ("ip6", 0x86dd, None),
+    ("icmp6", 0x86dd, Some(58)),
+    ("tcp6", 0x86dd, Some(6)),
+    ("udp6", 0x86dd, Some(17)),
+    ("sctp6", 0x86dd, Some(132)),
+    ("arp", 0x0806, None),
+    ("rarp", 0x8035, None),
+    ("mpls", 0x8847, None),
+    ("mplsm", 0x8848, None),
+];
+
+/// Fields in the making: what means different things for different protocols waits for the end.
+#[derive(Default)]
+pub(super) struct MatchBuilder<'a> {
+    fields: Match,
+    /// Fields as they were written, for the check of prerequisites.
+    written: Vec<(Field, Text<'a>)>,
+    /// `tp_src` and so on: name and value.
+    generic: Vec<(Text<'a>, Text<'a>)>,
+}
+
+impl<'a> MatchBuilder<'a> {
+    /// Takes an item if it is part of a match.
+    pub(super) fn take(&mut self, item: &Item<'a>) -> Result<bool, ParseError> {
+        let key = item.key.as_str();
+        if item.delimiter == Delimiter::None {
+            return self.take_word(item);
+        }
+        if matches!(
+            key,
+            "tp_src" | "tp_dst" | "nw_src" | "nw_dst" | "nw_proto" | "ip_proto" | "icmp_type" | "icmp_code"
+        ) {
+            self.generic.push((item.key, item.required()?));
+            return Ok(true);
+        }
+        match key {
+            "dl_vlan" => {
+                let value = item.required()?;
+                match number_u16(value)? {
+                    0xffff => self.set(Field::VLAN_VID, 0, 0x1fff, item),
+                    vid if vid < 0x1000 => self.set(Field::VLAN_VID, u128::from(vid | 0x1000), 0x1fff, item),
+                    _ => return Err(value.error("a VLAN id goes from 0 to 4095 (65535 means no tag)")),
+                }
+            }
+            "dl_vlan_pcp" => {
+                let value = item.required()?;
+                match number_u8(value)? {
+                    pcp if pcp < 8 => self.set(Field::VLAN_PCP, pcp.into(), 7, item),
+                    _ => return Err(value.error("a VLAN priority goes from 0 to 7")),
+                }
+            }
+            "gtpu_flags" => self.take_field(Field::TUN_GTPU_FLAGS, item)?,
+            "gtpu_msgtype" => self.take_field(Field::TUN_GTPU_MSGTYPE, item)?,
+            _ => match Field::by_name(key) {
+                Some(field) => self.take_field(field, item)?,
+                None => return Ok(false),
+            },
+        }
+        Ok(true)
+    }
+
+    fn take_word(&mut self, item: &Item<'a>) -> Result<bool, ParseError> {
+        let word = item.key.as_str();
+        if let Some(&(_, dl_type, proto)) = PROTOCOLS.iter().find(|(name, ..)| *name == word) {
+            self.fields.set(Field::ETH_TYPE, dl_type.into(), 0xffff);
+            if let Some(proto) = proto {
+                self.fields.set(Field::IP_PROTO, proto.into(), 0xff);
+            }
+            return Ok(true);
+        }
+        if word == "eth" {
+            self.fields.set(Field::PACKET_TYPE, 0, u128::from(u32::MAX));
+            return Ok(true);
+        }
+        match Field::by_name(word) {
+            // Only asks that the option be there.
+            Some(field) if field.is_tun_metadata() => {
+                let entry = WideEntry { field: WideField::Known(field), value: vec![0], mask: Some(vec![0]) };
+                self.fields.set_present(entry);
+                Ok(true)
+            }
+            Some(_) => Err(item.key.error(format!("`{word}` needs a value"))),
+            None => Ok(false),
+        }
+    }
+
+    fn take_field(&mut self, field: Field, item: &Item<'a>) -> Result<(), ParseError> {
+        let text = item.required()?;
+        if field.is_tun_metadata() {
+            let (value, mask) = wide_value(text)?;
+            self.fields.set_wide(WideEntry { field: WideField::Known(field), value, mask });
+            return Ok(());
+        }
+        let (value, mask) = value_and_mask(field, text)?;
+        self.set(field, value, mask, item);
+        Ok(())
+    }
+
+    fn set(&mut self, field: Field, value: u128, mask: u128, item: &Item<'a>) {
+        self.fields.set(field, value, mask);
+        if mask != 0 {
+            self.written.push((field, item.whole));
+        }
+    }
+
+    /// Gives generic names their meaning and checks prerequisites.
+    pub(super) fn finish(mut self) -> Result<Match, ParseError> {
+        let generic = std::mem::take(&mut self.generic);
+        // The protocol number decides what the ports mean, so it goes first.
+        let (protocol, others): (Vec<_>, Vec<_>) =
+            generic.into_iter().partition(|(key, _)| matches!(key.as_str(), "nw_proto" | "ip_proto"));
+        for (key, text) in protocol.into_iter().chain(others) {
+            let field = self.meaning(key)?;
+            // In 16 bits for `arp_op`, yet the name says a protocol.
+            let (value, mask) = value_and_mask(field, text)?;
+            self.fields.set(field, value, mask);
+            if mask != 0 {
+                self.written.push((field, key));
+            }
+        }
+        for &(field, text) in &self.written {
+            if let Some(missing) = missing_prerequisite(&self.fields, field) {
+                return Err(text.error(format!("{field} needs {missing} in the match")));
+            }
+        }
+        Ok(self.fields)
+    }
+
+    fn meaning(&self, key: Text<'_>) -> Result<Field, ParseError> {
+        let dl_type = network_type(&self.fields);
+        let arp = matches!(dl_type, Some(0x0806 | 0x8035));
+        let name = key.as_str();
+        let proto = self.fields.exact(Field::IP_PROTO);
+        let v6 = dl_type == Some(0x86dd);
+        let field = match name {
+            "nw_src" if arp => Some(Field::ARP_SPA),
+            "nw_dst" if arp => Some(Field::ARP_TPA),
+            "nw_src" if dl_type == Some(0x0800) => Some(Field::IPV4_SRC),
+            "nw_dst" if dl_type == Some(0x0800) => Some(Field::IPV4_DST),
+            "nw_src" | "nw_dst" => return Err(key.error(format!("{name} needs ip or arp in the match"))),
+            "nw_proto" | "ip_proto" if arp => Some(Field::ARP_OP),
+            "nw_proto" | "ip_proto" => Some(Field::IP_PROTO),
+            _ => match (name, proto) {
+                ("tp_src", Some(6)) => Some(Field::TCP_SRC),
+                ("tp_dst", Some(6)) => Some(Field::TCP_DST),
+                ("tp_src", Some(17)) => Some(Field::UDP_SRC),
+                ("tp_dst", Some(17)) => Some(Field::UDP_DST),
+                ("tp_src", Some(132)) => Some(Field::SCTP_SRC),
+                ("tp_dst", Some(132)) => Some(Field::SCTP_DST),
+                ("tp_src" | "icmp_type", Some(1)) if !v6 => Some(Field::ICMP_TYPE),
+                ("tp_dst" | "icmp_code", Some(1)) if !v6 => Some(Field::ICMP_CODE),
+                ("tp_src" | "icmp_type", Some(58)) if v6 => Some(Field::ICMPV6_TYPE),
+                ("tp_dst" | "icmp_code", Some(58)) if v6 => Some(Field::ICMPV6_CODE),
+                _ => None,
+            },
+        };
+        let needed = if name.starts_with("icmp") { "icmp or icmp6" } else { "tcp, udp or sctp" };
+        field.ok_or_else(|| key.error(format!("{name} needs {needed} in the match")))
+    }
+}
+
+/// The Ethernet type, of the packet type where that says it.
+fn network_type(fields: &Match) -> Option<u128> {
+    fields.exact(Field::ETH_TYPE).or_else(|| {
+        let packet_type = fields.exact(Field::PACKET_TYPE)?;
+        (packet_type >> 16 == 1).then_some(packet_type & 0xffff)
+    })
+}
+
+/// What a match lacks that a field requires (OF1.3.5 §7.2.3.8).
+pub(crate) fn missing_prerequisite(fields: &Match, field: Field) -> Option<&'static str> {
+    let dl_type = network_type(fields);
+    let is_ethernet = fields.exact(Field::PACKET_TYPE).is_none_or(|packet_type| packet_type == 0);
+    let ipv4 = dl_type == Some(0x0800);
+    let ipv6 = dl_type == Some(0x86dd);
+    let proto = |number: u128| (ipv4 || ipv6) && fields.exact(Field::IP_PROTO) == Some(number);
+    let icmpv6 = |types: &[u128]| {
+        ipv6 && proto(58)
+            && fields.exact(Field::ICMPV6_TYPE).is_some_and(|t| types.contains(&t))
+            && fields.exact(Field::ICMPV6_CODE).is_none_or(|code| code == 0)
+    };
+    let (met, name) = match field.info().prerequisite {
+        Prerequisite::None => (true, ""),
+        Prerequisite::Ethernet => (is_ethernet, "an Ethernet packet type"),
+        Prerequisite::Vlan => {
+            let tagged = fields.get(Field::VLAN_VID).is_some_and(|(v, m)| v & m & 0x1000 != 0);
+            (tagged, "dl_vlan")
+        }
+        Prerequisite::Pbb => (dl_type == Some(0x88e7), "dl_type=0x88e7"),
+        Prerequisite::Mpls => (matches!(dl_type, Some(0x8847 | 0x8848)), "mpls or mplsm"),
+        Prerequisite::Arp => (matches!(dl_type, Some(0x0806 | 0x8035)), "arp or rarp"),
+        Prerequisite::Ipv4 => (ipv4, "ip"),
+        Prerequisite::Ipv6 => (ipv6, "ipv6"),
+        Prerequisite::Ip => (ipv4 || ipv6, "ip or ipv6"),
+        Prerequisite::Tcp => (proto(6), "tcp or tcp6"),
+        Prerequisite::Udp => (proto(17), "udp or udp6"),
+        Prerequisite::Sctp => (proto(132), "sctp or sctp6"),
+        Prerequisite::Icmp => (ipv4 && proto(1), "icmp"),
+        Prerequisite::Icmpv6 => (ipv6 && proto(58), "icmp6"),
+        Prerequisite::Nd => (icmpv6(&[135, 136]), "icmp6 with icmp_type=135 or 136"),
+        Prerequisite::NdSolicit => (icmpv6(&[135]), "icmp6 with icmp_type=135"),
+        Prerequisite::NdAdvert => (icmpv6(&[136]), "icmp6 with icmp_type=136"),
+        Prerequisite::Ct => {
+            // Open vSwitch wants a connection's state, not just "tracked", and an IP packet of the same family.
+            let state = fields.get(Field::CT_STATE).is_some_and(|(v, m)| v & m != 0);
+            (state && (ipv4 || ipv6), "ip or ipv6 and a ct_state")
+        }
+        Prerequisite::Nsh => (dl_type == Some(0x894f), "dl_type=0x894f"),
+    };
+    (!met).then_some(name)
+}
+
+impl FromStr for Match {
+    type Err = ParseError;
+
+    /// Parses the match part of a flow, as `ofproto/trace` takes it too:
+    /// `in_port=4,tcp,nw_src=10.130.0.6,ct_state=trk`.
+    fn from_str(s: &str) -> Result<Self, ParseError> {
+        parse_match(s).map_err(|error| error.with_input(s))
+    }
+}
+
+fn parse_match(s: &str) -> Result<Match, ParseError> {
+    let mut builder = MatchBuilder::default();
+    for item in items(Text::new(s))? {
+        if !builder.take(&item)? {
+            return Err(item.key.error(format!("unknown field `{}`", item.key.as_str())));
+        }
+    }
+    builder.finish()
+}
