@@ -1,0 +1,165 @@
+//! Every feature's flows against a golden file, in the text that `ovs-ofctl dump-flows` prints.
+//! `UPDATE_GOLDEN=1 cargo test -p flowtables` rewrites the files; read the difference before committing it.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use openflow::{Action, Flow, Instruction, OfPort};
+
+use super::base::Base;
+use super::nodes::RemoteNode;
+use super::pods::Pod;
+use super::services::{Protocol, Service};
+use super::{Plugin, tenants, version};
+use crate::pipeline::table::{Miss, Table};
+use crate::pipeline::vnid::Vnid;
+
+fn base(plugin: Plugin) -> Base {
+    Base {
+        plugin,
+        cluster_networks: vec!["10.128.0.0/14".parse().unwrap()],
+        service_network: "172.30.0.0/16".parse().unwrap(),
+        local_subnet: "10.130.0.0/23".parse().unwrap(),
+        node_ip: Ipv4Addr::new(192, 168, 108, 112),
+        vxlan_port: 4789,
+    }
+}
+
+fn vnid(n: u32) -> Vnid {
+    Vnid::try_from(n).unwrap()
+}
+
+fn pod() -> Pod {
+    Pod {
+        namespace: "kube-public".into(),
+        name: "web".into(),
+        port: OfPort(4),
+        ip: Ipv4Addr::new(10, 130, 0, 6),
+        vnid: vnid(0x82f8b2),
+    }
+}
+
+fn node(fixed_vnid: Option<Vnid>) -> RemoteNode {
+    RemoteNode {
+        name: "node1.ocp.cn".into(),
+        vtep: Ipv4Addr::new(192, 168, 108, 111),
+        subnet: "10.131.0.0/23".parse().unwrap(),
+        fixed_vnid,
+    }
+}
+
+fn service() -> Service {
+    Service {
+        namespace: "kube-public".into(),
+        name: "tomcat".into(),
+        cluster_ip: Ipv4Addr::new(172, 30, 161, 148),
+        ports: vec![(Protocol::Tcp, 8080), (Protocol::Udp, 53), (Protocol::Sctp, 9)],
+        vnid: vnid(0x82f8b2),
+    }
+}
+
+fn all() -> Vec<(&'static str, Vec<Flow>)> {
+    let mut two_networks = base(Plugin::Subnet);
+    two_networks.cluster_networks.push("10.132.0.0/16".parse().unwrap());
+    two_networks.vxlan_port = 4790;
+    vec![
+        ("base-subnet", base(Plugin::Subnet).flows()),
+        ("base-multitenant", base(Plugin::Multitenant).flows()),
+        ("base-two-networks", two_networks.flows()),
+        ("pod", pod().flows()),
+        ("node", node(None).flows()),
+        ("node-fixed-vnid", node(Some(vnid(7))).flows()),
+        ("tenant", tenants::flows(vnid(0x82f8b2))),
+        ("service", service().flows()),
+        ("version-multitenant", version::flows(Plugin::Multitenant)),
+    ]
+}
+
+#[test]
+fn flows_are_as_the_golden_files_say() {
+    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut wrong = Vec::new();
+    for (name, mut flows) in all() {
+        flows.sort_by_key(|flow| (flow.table, std::cmp::Reverse(flow.priority)));
+        let text: String = flows.iter().map(|flow| format!("{}\n", flow.to_string().trim())).collect();
+        let path = dir.join(name).with_extension("flows");
+        if update {
+            std::fs::create_dir_all(&dir).unwrap();
+            std::fs::write(&path, &text).unwrap();
+        }
+        let golden = std::fs::read_to_string(&path).unwrap_or_default();
+        if golden != text {
+            wrong.push(format!("{} is\n{golden}but the flows are\n{text}", path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn goto(flow: &Flow) -> Option<u8> {
+    flow.instructions.iter().find_map(|instruction| match instruction {
+        Instruction::GotoTable(table) => Some(*table),
+        _ => None,
+    })
+}
+
+/// Where a flow may send a packet: by `goto`, by resubmit, or through conntrack.
+fn successors(flow: &Flow) -> Vec<u8> {
+    let actions = flow.instructions.iter().flat_map(|instruction| match instruction {
+        Instruction::ApplyActions(actions) => actions.as_slice(),
+        _ => &[],
+    });
+    actions
+        .filter_map(|action| match action {
+            Action::Resubmit { table, .. } => *table,
+            Action::Ct(ct) => ct.recirc_table,
+            _ => None,
+        })
+        .chain(goto(flow))
+        .collect()
+}
+
+#[test]
+fn goto_only_goes_forward_into_tables_that_exist() {
+    for (name, flows) in all() {
+        for flow in flows {
+            if let Some(next) = goto(&flow) {
+                assert!(next > flow.table, "{name}: {flow}");
+                assert!(Table::from_number(next).is_some(), "{name}: {flow}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_table_ends_somewhere_and_is_reached_from_table_0() {
+    let flows: Vec<Flow> =
+        [base(Plugin::Multitenant).flows(), pod().flows(), node(None).flows(), service().flows()].concat();
+    for table in Table::ALL.iter().filter(|table| table.miss() != Miss::NotVisited) {
+        let misses = flows
+            .iter()
+            .filter(|flow| flow.table == table.number() && flow.priority == 0 && flow.fields.is_empty());
+        assert_eq!(misses.count(), 1, "{table} has one miss");
+    }
+
+    let mut reached = BTreeSet::from([0]);
+    let mut todo = vec![0];
+    while let Some(table) = todo.pop() {
+        for next in flows.iter().filter(|flow| flow.table == table).flat_map(successors) {
+            if reached.insert(next) {
+                todo.push(next);
+            }
+        }
+    }
+    // Tables of features that these inputs do not use.
+    let later = [Table::EgressRules, Table::MulticastTunnel, Table::Version];
+    for table in Table::ALL.iter().filter(|table| !later.contains(table)) {
+        assert!(reached.contains(&table.number()), "{table} is not reached");
+    }
+}
+
+#[test]
+fn the_global_vnid_needs_no_rule_of_its_own() {
+    assert_eq!(tenants::flows(Vnid::GLOBAL), []);
+}

@@ -1,0 +1,95 @@
+use openflow::Flow;
+
+use super::diff::diff;
+use super::*;
+use crate::pipeline::vnid::Vnid;
+
+fn flow(text: &str) -> Flow {
+    text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+fn tenant(n: u32) -> Owner {
+    Owner::Tenant(Vnid::try_from(n).unwrap())
+}
+
+fn texts<'a>(flows: impl IntoIterator<Item = &'a Flow>) -> Vec<String> {
+    flows.into_iter().map(|flow| flow.to_string().trim().to_owned()).collect()
+}
+
+#[test]
+fn a_table_is_read_by_descending_priority() {
+    let mut set = FlowSet::new();
+    set.replace(
+        &Owner::Base,
+        vec![
+            flow("table=1,priority=1,actions=drop"),
+            flow("table=0,priority=5,ip,actions=drop"),
+            flow("table=1,priority=9,arp,actions=drop"),
+            flow("table=2,priority=9,actions=drop"),
+        ],
+    );
+    let priorities: Vec<u16> = set.table(1).map(|(flow, _)| flow.priority).collect();
+    assert_eq!(priorities, [9, 1]);
+    assert_eq!(set.table(3).count(), 0);
+}
+
+#[test]
+fn replacing_touches_one_owner_only() {
+    let mut set = FlowSet::new();
+    set.replace(&tenant(1), vec![flow("table=1,reg0=1,actions=drop"), flow("table=1,reg1=1,actions=drop")]);
+    set.replace(&tenant(2), vec![flow("table=1,reg0=2,actions=drop")]);
+    assert!(set.replace(&tenant(1), vec![flow("table=1,reg0=1,actions=output:1")]).is_empty());
+    assert_eq!(set.len(), 2);
+    set.remove(&tenant(1));
+    assert_eq!(set.owners(), BTreeSet::from([&tenant(2)]));
+    assert_eq!(set.len(), 1);
+}
+
+#[test]
+fn the_first_owner_keeps_a_contested_flow() {
+    let mut set = FlowSet::new();
+    set.replace(&tenant(1), vec![flow("table=1,reg0=1,actions=output:1")]);
+    let conflicts = set.replace(&tenant(2), vec![flow("table=1,reg0=1,actions=output:2")]);
+    assert_eq!(
+        conflicts.first().unwrap().to_string(),
+        "tenant 2 and tenant 1 both want table=1 priority=32768, reg0=0x1; tenant 1 keeps it"
+    );
+    assert_eq!(set.table(1).next().unwrap().1, &tenant(1));
+    set.remove(&tenant(2));
+    assert_eq!(set.len(), 1, "the loser owns nothing of it");
+}
+
+#[test]
+fn diff_names_missing_extra_and_changed() {
+    let mut desired = FlowSet::new();
+    desired.replace(
+        &Owner::Base,
+        vec![
+            flow("cookie=1,table=1,reg0=1,actions=output:1"),
+            flow("cookie=1,table=1,reg0=2,actions=drop"),
+            flow("cookie=1,table=1,reg0=3,actions=output:3"),
+            flow("cookie=1,table=5,reg0=3,actions=output:3"),
+            flow("cookie=1,table=1,reg0=4,actions=drop"),
+        ],
+    );
+    let actual = [
+        flow("cookie=1,table=1,reg0=1,actions=output:1"),
+        flow("cookie=1,table=1,reg0=2,actions=output:9"),
+        flow("cookie=2,table=1,reg0=4,actions=drop"),
+        flow("table=1,reg0=7,actions=output:7"),
+    ];
+    let diff = diff(&actual, &desired);
+    assert_eq!(diff.missing.len(), 2);
+    assert_eq!(texts(&diff.extra), ["table=1, reg0=0x7 actions=output:7"]);
+    assert_eq!(diff.changed.len(), 2, "other actions, other cookie: {:?}", diff.changed);
+    let order: Vec<u8> = diff.modifications().iter().map(|m| m.flow.table).collect();
+    // Drops of reg0 2 and 4, the deletion, then table 5 before table 1.
+    assert_eq!(order, [1, 1, 1, 5, 1]);
+}
+
+#[test]
+fn a_set_does_not_differ_from_itself() {
+    let mut set = FlowSet::new();
+    set.replace(&Owner::Base, vec![flow("table=1,reg0=1,actions=output:1"), flow("priority=3,actions=drop")]);
+    assert!(diff(set.iter(), &set).is_empty());
+}

@@ -1,0 +1,80 @@
+//! A packet's way through a set of flows, computed and explained without a switch.
+
+use openflow::{Flow, OfPort};
+
+use crate::flowset::FlowSet;
+use crate::pipeline::cookie::Owner;
+use crate::pipeline::table::Table;
+
+mod explain;
+mod packet;
+mod walker;
+
+pub use packet::Packet;
+pub use walker::Assumptions;
+
+/// One table on the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The table's number.
+    pub table: u8,
+    /// The flow that the packet hit; none where the table has nothing for it.
+    pub flow: Option<Flow>,
+    /// Whose flow it is.
+    pub owner: Option<Owner>,
+    /// What happened here, in words.
+    pub why: String,
+}
+
+impl Step {
+    /// The table's name; empty for a table that is not ours.
+    #[must_use]
+    pub fn table_name(&self) -> &'static str {
+        Table::from_number(self.table).map_or("", Table::name)
+    }
+}
+
+/// The packet left through a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// The port.
+    pub port: OfPort,
+    /// The packet as it was then: rewritten headers, tunnel fields, mark.
+    pub packet: Packet,
+}
+
+/// A packet's whole way.
+#[derive(Clone, Debug)]
+pub struct Walk {
+    /// The tables in the order visited. A packet that conntrack sends back visits a table twice.
+    pub steps: Vec<Step>,
+    /// Where it left; several for multicast, none when it was dropped.
+    pub outputs: Vec<Output>,
+    /// The packet at the end of its last branch.
+    pub packet: Packet,
+    /// Why nothing was sent, in words. Empty when something was.
+    pub drop_reason: String,
+}
+
+impl Walk {
+    /// The tables' numbers in the order visited.
+    #[must_use]
+    pub fn path(&self) -> Vec<u8> {
+        self.steps.iter().map(|step| step.table).collect()
+    }
+
+    /// Whether nothing was sent anywhere.
+    #[must_use]
+    pub fn is_drop(&self) -> bool {
+        self.outputs.is_empty()
+    }
+}
+
+/// Walks `packet` through `flows` from table 0 on.
+#[must_use]
+pub fn walk(flows: &FlowSet, packet: Packet, assumptions: &Assumptions) -> Walk {
+    walker::Walker::new(flows, assumptions).walk(packet)
+}
+
+#[cfg(test)]
+mod tests;

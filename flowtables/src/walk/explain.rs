@@ -1,0 +1,215 @@
+//! Each step in words, for a person who has never seen table 21.
+
+use openflow::{Action, Field, Flow, Instruction};
+
+use super::Packet;
+use crate::pipeline::cookie::Owner;
+use crate::pipeline::port::{self, TUN0, VXLAN0};
+use crate::pipeline::register::{DESTINATION_PORT, DESTINATION_VNID, SOURCE_VNID};
+use crate::pipeline::rule::ETH_TYPE_ARP;
+use crate::pipeline::table::Table;
+
+const ARP_REQUEST: u128 = 1;
+
+/// Why the packet took this flow and what came of it. `before` is the packet when it entered the table, `after`
+/// when the flow's actions were done.
+pub(super) fn why(flow: &Flow, owner: &Owner, before: &Packet, after: &Packet) -> String {
+    let Some(table) = Table::from_number(flow.table) else {
+        return format!("table {} is not part of the pipeline", flow.table);
+    };
+    let does = Does::of(flow);
+    match table {
+        Table::Classify => classify(does, before),
+        Table::VxlanIngress => vxlan_ingress(does, owner, before),
+        Table::PodIngress => pod_ingress(flow, does, owner, before, after),
+        Table::PodEgress => "no NetworkPolicy limits what this pod sends".to_owned(),
+        Table::ServiceReturn => match does {
+            Does::Drop => format!("{} is not the address of a pod on this node", source(before)),
+            _ => format!("{} is {owner}: its VNID is {} again", source(before), vnid(after)),
+        },
+        Table::EgressRules => "NetworkPolicy egress rules".to_owned(),
+        Table::Routing => routing(does, before),
+        Table::ArpLocal => match does {
+            Does::Drop => format!("no pod on this node has {}", destination(before)),
+            _ => format!("{} is {owner}: out of its port", destination(before)),
+        },
+        Table::ArpRemote | Table::RemotePod => match does {
+            Does::Drop => format!("no node of the cluster has the subnet of {}", destination(before)),
+            _ => format!(
+                "{} is on {owner}: into the tunnel to {} with VNID {}",
+                destination(before),
+                after.ipv4(Field::TUN_DST),
+                after.get(Field::TUN_ID),
+            ),
+        },
+        Table::Service => service(does, owner, before),
+        Table::LocalPod => match does {
+            Does::Drop => format!("no pod on this node has {}", destination(before)),
+            _ => format!(
+                "{} is {owner}, VNID {}, at port {}",
+                destination(before),
+                after.register(&DESTINATION_VNID),
+                after.register(&DESTINATION_PORT),
+            ),
+        },
+        Table::Isolation => isolation(flow, does, before),
+        Table::EgressRouting => match does {
+            Does::Output => "name resolution at the node itself is always allowed".to_owned(),
+            _ => "the namespace has no egress IP".to_owned(),
+        },
+        Table::EgressPolicy => match does {
+            Does::Drop => "an egress policy forbids this destination".to_owned(),
+            _ => "no egress policy forbids it: out of tun0, the node sends it on under its own address"
+                .to_owned(),
+        },
+        Table::MulticastOut => "the namespace has not asked for multicast".to_owned(),
+        Table::MulticastTunnel => "a copy to each other node".to_owned(),
+        Table::MulticastIn => "no pod on this node receives multicast of this VNID".to_owned(),
+        Table::Version => "a note that no packet visits".to_owned(),
+    }
+}
+
+/// What a flow does with a packet, as far as the words depend on it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Does {
+    Drop,
+    Output,
+    Conntrack,
+    Goto(u8),
+}
+
+impl Does {
+    fn of(flow: &Flow) -> Self {
+        let mut does = Does::Drop;
+        for instruction in &flow.instructions {
+            match instruction {
+                Instruction::GotoTable(table) => return Does::Goto(*table),
+                Instruction::ApplyActions(actions) => {
+                    for action in actions {
+                        match action {
+                            Action::Output(_) | Action::OutputReg { .. } | Action::Group(_) => {
+                                does = Does::Output;
+                            }
+                            Action::Ct(_) => does = Does::Conntrack,
+                            _ => {}
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        does
+    }
+
+    fn goes_to(self, table: Table) -> bool {
+        self == Does::Goto(table.number())
+    }
+}
+
+fn is_arp(packet: &Packet) -> bool {
+    packet.get(Field::ETH_TYPE) == u128::from(ETH_TYPE_ARP)
+}
+
+fn source(packet: &Packet) -> String {
+    packet.ipv4(if is_arp(packet) { Field::ARP_SPA } else { Field::IPV4_SRC }).to_string()
+}
+
+fn destination(packet: &Packet) -> String {
+    packet.ipv4(if is_arp(packet) { Field::ARP_TPA } else { Field::IPV4_DST }).to_string()
+}
+
+fn vnid(packet: &Packet) -> u32 {
+    packet.register(&SOURCE_VNID)
+}
+
+fn classify(does: Does, packet: &Packet) -> String {
+    if does == Does::Conntrack {
+        return "not known to connection tracking yet: looked up there, then back to table 0".to_owned();
+    }
+    match packet.in_port() {
+        VXLAN0 if does == Does::Drop => {
+            "came through the tunnel, but neither from nor to the pods' networks".to_owned()
+        }
+        VXLAN0 => format!(
+            "came through the tunnel from {} with VNID {}",
+            packet.ipv4(Field::TUN_SRC),
+            packet.get(Field::TUN_ID)
+        ),
+        TUN0 if does == Does::Drop => {
+            "came from the node, but is nothing the node may send to pods".to_owned()
+        }
+        TUN0 if does.goes_to(Table::ServiceReturn) => {
+            "came from the node under a local pod's address: back from its service NAT".to_owned()
+        }
+        TUN0 => "came from the node itself: VNID 0".to_owned(),
+        _ if does == Does::Drop => "neither IPv4 nor ARP".to_owned(),
+        pod => format!("came from the pod at {}", port::name(pod)),
+    }
+}
+
+fn vxlan_ingress(does: Does, owner: &Owner, packet: &Packet) -> String {
+    let peer = packet.ipv4(Field::TUN_SRC);
+    match does {
+        Does::Drop => format!("{peer} is no other node of this cluster: not heard"),
+        _ => format!("{peer} is {owner}"),
+    }
+}
+
+fn pod_ingress(flow: &Flow, does: Does, owner: &Owner, before: &Packet, after: &Packet) -> String {
+    match does {
+        Does::Drop if flow.fields.get(Field::UDP_DST).is_some() => {
+            "pods may not send VXLAN: it could claim any VNID".to_owned()
+        }
+        Does::Drop => format!(
+            "no pod at {} has the address {}: a false sender",
+            port::name(before.in_port()),
+            source(before)
+        ),
+        _ => format!("port and address are those of {owner}: VNID {}", vnid(after)),
+    }
+}
+
+fn routing(does: Does, packet: &Packet) -> String {
+    let to = destination(packet);
+    let Does::Goto(next) = does else {
+        return match does {
+            Does::Output => format!("{to} is this node's gateway address: out of tun0"),
+            Does::Conntrack => format!("a reply to {to}: its connection's address translation is undone"),
+            _ => format!("nothing here leads to {to}"),
+        };
+    };
+    match Table::from_number(next) {
+        Some(Table::ArpLocal) if packet.get(Field::ARP_OP) == ARP_REQUEST => {
+            format!("asks for {to}, an address of this node's subnet")
+        }
+        Some(Table::ArpLocal | Table::LocalPod) => format!("{to} is in this node's subnet"),
+        Some(Table::ArpRemote | Table::RemotePod) => format!("{to} is in another node's subnet"),
+        Some(Table::Service) => format!("{to} is in the service network"),
+        Some(Table::MulticastOut | Table::MulticastIn) => format!("{to} is a multicast group"),
+        _ => format!("{to} is outside the cluster"),
+    }
+}
+
+fn service(does: Does, owner: &Owner, packet: &Packet) -> String {
+    let to = destination(packet);
+    match does {
+        Does::Drop => format!("no service has this port at {to}"),
+        Does::Output => format!("{to}: out of tun0, where the node picks one of the service's endpoints"),
+        _ => format!("{to} is {owner}"),
+    }
+}
+
+fn isolation(flow: &Flow, does: Does, packet: &Packet) -> String {
+    let from = vnid(packet);
+    let to = packet.register(&DESTINATION_VNID);
+    let port = packet.register(&DESTINATION_PORT);
+    match does {
+        Does::Drop => format!("VNID {from} may not reach VNID {to}"),
+        _ if flow.fields.get(Field::IPV4_SRC).is_some() => {
+            format!("the node may always reach its own pods: out of port {port}")
+        }
+        _ if flow.fields.is_empty() => format!("all pods may reach each other: out of port {port}"),
+        _ if from == to => format!("both ends have VNID {to}: out of port {port}"),
+        _ => format!("VNID {from} may reach VNID {to}, as one of them is global (0): out of port {port}"),
+    }
+}
