@@ -1,0 +1,36 @@
+# The front door. Every target sets up what it needs; root is needed for network namespaces.
+
+CARGO ?= cargo
+BIN := target/debug
+
+.PHONY: all deps build demo test unit pure lint bench soak docs clean
+
+all: build
+
+# Debian packages that the lab, the tests and the benchmarks run.
+deps:
+	@tests/deps.sh
+
+build:
+	$(CARGO) build --workspace --bins
+
+# Four nodes, real Open vSwitch each, pods as namespaces: who reaches whom, and why.
+demo: deps build
+	$(BIN)/sdnctl lab demo --cluster manifests/demo
+
+test: deps build pure
+	$(CARGO) test --workspace
+
+# The protocol crates build without tokio; the pipeline has neither async nor I/O below it.
+pure:
+	$(CARGO) check -p openflow --no-default-features
+	$(CARGO) check -p ovsdb --no-default-features
+	@if $(CARGO) tree -p flowtables -e normal --prefix none | grep -E '^(tokio|mio|futures|nix|libc) '; then \
+		echo "flowtables must not depend on these" >&2; exit 1; fi
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+clean:
+	$(CARGO) clean

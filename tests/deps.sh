@@ -1,0 +1,36 @@
+#!/bin/sh
+# Installs what is missing of the Debian packages that lab and tests run. Says so, does so, or says what to do.
+set -eu
+
+missing=""
+need() { # need COMMAND PACKAGE
+    PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
+}
+
+need ovs-vswitchd openvswitch-switch
+need ovs-ofctl openvswitch-common
+need ip iproute2
+need nft nftables
+need ping iputils-ping
+need nc netcat-openbsd
+need ethtool ethtool
+
+if ! command -v cargo >/dev/null 2>&1; then
+    echo "deps: cargo is missing: install Rust 1.95 or newer (https://rustup.rs)" >&2
+    exit 3
+fi
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" != 0 ]; then
+    echo "deps: missing:$missing; install them as root: apt-get install$missing" >&2
+    exit 3
+fi
+if ! command -v apt-get >/dev/null 2>&1; then
+    echo "deps: missing:$missing (Debian package names); install them with this system's package manager" >&2
+    exit 3
+fi
+echo "deps: installing$missing"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -q
+# shellcheck disable=SC2086
+apt-get install -q -y --no-install-recommends $missing
