@@ -9,6 +9,7 @@ use openflow::{Action, Field, Match, Subfield};
 pub struct Register {
     /// What the bits hold, in words.
     pub holds: &'static str,
+    field: Field,
     number: u8,
     first_bit: u8,
     bits: u8,
@@ -44,10 +45,11 @@ const FIELDS: [Field; 16] = [
 ];
 
 impl Register {
+    #[expect(clippy::indexing_slicing, reason = "a number that is no register does not compile")]
     const fn new(holds: &'static str, number: u8, first_bit: u8, bits: u8) -> Self {
         assert!(number < 16, "Open vSwitch has the registers 0 to 15");
         assert!(bits > 0 && first_bit + bits <= 32, "a register has 32 bits");
-        Self { holds, number, first_bit, bits }
+        Self { holds, field: FIELDS[number as usize], number, first_bit, bits }
     }
 
     const fn overlaps(&self, other: &Self) -> bool {
@@ -59,7 +61,7 @@ impl Register {
     /// The register as a match field.
     #[must_use]
     pub const fn field(&self) -> Field {
-        FIELDS[self.number as usize]
+        self.field
     }
 
     /// The bits as `move` and `load` name them.
@@ -82,6 +84,7 @@ impl Register {
     }
 }
 
+#[expect(clippy::indexing_slicing, reason = "runs in the compiler, where iterators do not")]
 const fn disjoint(registers: &[Register]) -> bool {
     let mut i = 0;
     while i < registers.len() {
