@@ -1,12 +1,20 @@
 //! The network configuration that the runtime writes to the plugin's standard input (section 1).
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{CniError, CniVersion, ErrorCode, validate};
 use crate::contract::DEFAULT_SOCKET;
+
+/// The longest and shortest time to wait for the agent, in seconds.
+const TIMEOUTS: RangeInclusive<u64> = 1..=600;
+
+/// In seconds. The agent gives up on an ADD, with the reason, long before.
+const DEFAULT_TIMEOUT: u64 = 60;
 
 /// A network configuration in the form that plugins receive.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -26,7 +34,7 @@ pub struct NetConf {
     /// system, as those of the lab do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket: Option<PathBuf>,
-    /// Ours: seconds to wait for the agent's answer.
+    /// Ours: seconds to wait for the agent's answer, 1 to 600; see [`NetConf::timeout`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<u64>,
     /// The result of the plugin before this one in the chain, or of the ADD that a CHECK or DEL belongs to, as it
@@ -42,17 +50,31 @@ impl NetConf {
     /// Parses and checks a configuration. The version is not checked: see [`NetConf::version`].
     ///
     /// # Errors
-    /// Code 6 if it isn't JSON, code 7 if a key has a wrong type or the name is missing.
+    /// Those of [`NetConf::parse_unchecked`] and [`NetConf::check`].
     pub fn parse(json: &[u8]) -> Result<NetConf, CniError> {
         let conf = NetConf::parse_unchecked(json)?;
-        validate::network_name(&conf.name)?;
-        if conf.socket.as_deref().is_some_and(Path::is_relative) {
-            return Err(CniError::new(
-                ErrorCode::INVALID_CONFIG,
-                "socket in the network configuration must be an absolute path",
-            ));
-        }
+        conf.check()?;
         Ok(conf)
+    }
+
+    /// Checks what every verb but VERSION requires.
+    ///
+    /// # Errors
+    /// Code 7, naming the key.
+    pub fn check(&self) -> Result<(), CniError> {
+        let invalid = |problem: String| CniError::new(ErrorCode::INVALID_CONFIG, problem);
+        validate::network_name(&self.name)?;
+        if self.socket.as_deref().is_some_and(Path::is_relative) {
+            return Err(invalid("socket in the network configuration must be an absolute path".to_owned()));
+        }
+        match self.timeout {
+            Some(seconds) if !TIMEOUTS.contains(&seconds) => Err(invalid(format!(
+                "timeout in the network configuration is {seconds}; it must be {} to {} seconds",
+                TIMEOUTS.start(),
+                TIMEOUTS.end()
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Parses a configuration of which nothing is required, as VERSION's.
@@ -83,6 +105,11 @@ impl NetConf {
     /// Where the agent listens.
     pub fn socket(&self) -> &Path {
         self.socket.as_deref().unwrap_or(Path::new(DEFAULT_SOCKET))
+    }
+
+    /// How long to wait for the agent's answer.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout.unwrap_or(DEFAULT_TIMEOUT))
     }
 }
 
@@ -117,6 +144,7 @@ mod tests {
         assert_eq!(code("{}"), ErrorCode::INVALID_CONFIG);
         assert_eq!(code("{\"name\":\"../x\"}"), ErrorCode::INVALID_CONFIG);
         assert_eq!(code("{\"name\":\"n\",\"socket\":\"x\"}"), ErrorCode::INVALID_CONFIG);
+        assert_eq!(code("{\"name\":\"n\",\"timeout\":0}"), ErrorCode::INVALID_CONFIG);
         let conf = NetConf::parse(b"{\"name\":\"n\",\"cniVersion\":\"0.2.0\"}").unwrap();
         let error = conf.version().unwrap_err();
         assert_eq!(error.code, ErrorCode::INCOMPATIBLE_VERSION);
