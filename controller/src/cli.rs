@@ -1,1 +1,104 @@
 //! The commands of `sdnctl`, one file a command.
+//!
+//! A command is a module with `pub struct Args` (what it takes, for clap) and `pub async fn run(args)` (what it
+//! does); [`Command`] names them. Commands are thin: they parse, call the library and print.
+
+pub mod lab;
+pub mod output;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+/// Version and git hash of this build.
+pub const VERSION: &str = env!("OSDN_VERSION");
+
+/// How a command ended. A command that could not do its work returns an error instead, which is shown and becomes
+/// exit status 3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Exit {
+    /// Done, or the answer is yes.
+    Done,
+    /// The answer is no: not equal, not reachable, not ready.
+    No,
+}
+
+/// What was typed makes no sense, in a way that only the command could find out. Exit status 2, as clap's own errors.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct WrongUse(pub String);
+
+/// OpenShift SDN: labs, flows, traces.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sdnctl",
+    version = VERSION,
+    max_term_width = 110,
+    after_help = "Exit status: 0 done, 1 the answer is no, 2 wrong use, 3 could not be done."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// A cluster on this machine: network namespaces as nodes and pods, one real Open vSwitch a node
+    Lab(lab::Args),
+}
+
+/// Runs `sdnctl`: parses the command line, runs the command, shows its error.
+pub async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    let result = match cli.command {
+        Command::Lab(args) => lab::run(args).await,
+    };
+    match result {
+        Ok(Exit::Done) => ExitCode::SUCCESS,
+        Ok(Exit::No) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("sdnctl: {}", describe(&error));
+            ExitCode::from(if error.is::<WrongUse>() { 2 } else { 3 })
+        }
+    }
+}
+
+/// The error and its causes in one text; a cause that an error above it has quoted already is not said again.
+fn describe(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| {
+        if text.is_empty() {
+            cause
+        } else if text.contains(&cause) {
+            text
+        } else {
+            format!("{text}: {cause}")
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn errors_are_said_once() {
+        let error = anyhow::anyhow!("cause").context("step: cause").context("what");
+        assert_eq!(describe(&error), "what: step: cause");
+    }
+}

@@ -1,2 +1,8 @@
-//! `sdnctl`.
-fn main() {}
+//! Everything that a person types.
+
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    controller::cli::main().await
+}

@@ -1,0 +1,224 @@
+//! `sdnctl lab`: a cluster on this machine.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Subcommand, value_parser};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::Exit;
+use super::output::{OutputArgs, print, table};
+use crate::api::PluginMode;
+use crate::lab::enter::{self, Inside, Place};
+use crate::lab::{
+    self, Cluster, Daemon, Datapath, LabDir, LabName, LabStatus, Options, ProcessStatus, Progress,
+};
+
+/// Arguments of `sdnctl lab`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The lab; several can be there at the same time
+    #[arg(long, global = true, default_value = "lab", value_name = "LAB")]
+    name: LabName,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a lab; returns when every node serves and every pod of the cluster runs
+    Up(UpArgs),
+    /// Remove a lab and everything in it, also after a crash
+    Down,
+    /// Show what runs where; exit status 1 if something is not ready
+    Status(OutputArgs),
+    /// Run a command inside a pod (NAMESPACE/POD), a node (node/NAME) or between the nodes (underlay)
+    Exec {
+        /// NAMESPACE/POD, node/NAME or underlay
+        place: Place,
+        /// The command
+        #[arg(last = true, required = true, value_name = "CMD")]
+        command: Vec<OsString>,
+    },
+    /// Run a tool of Open vSwitch on a node's bridges: `lab ovs node1 -- ovs-ofctl dump-flows br0`
+    Ovs {
+        /// The node
+        node: String,
+        /// The tool and its arguments
+        #[arg(last = true, required = true, value_name = "CMD")]
+        command: Vec<OsString>,
+    },
+    /// Start a program of a node that has ended or was killed
+    Start {
+        /// The node
+        node: String,
+        /// The program
+        daemon: Daemon,
+    },
+}
+
+/// Arguments of `sdnctl lab up`.
+#[derive(Debug, clap::Args)]
+struct UpArgs {
+    /// The cluster to make: a directory of Kubernetes YAML; the pods in it are started
+    #[arg(long, value_name = "DIR")]
+    cluster: Option<PathBuf>,
+    /// The number of nodes of a cluster without pods, instead of --cluster
+    #[arg(long, value_name = "N", default_value_t = 2, conflicts_with = "cluster", value_parser = value_parser!(u8).range(1..=100))]
+    nodes: u8,
+    /// The plugin instead of the one that the cluster names: subnet, multitenant or networkpolicy
+    #[arg(long, value_name = "PLUGIN")]
+    plugin: Option<PluginMode>,
+    /// In user space, or in the kernel by its openvswitch module
+    #[arg(long, value_enum, default_value_t)]
+    datapath: Datapath,
+    /// Only network and Open vSwitch: no sdn-node, no sdn-controller, no pods
+    #[arg(long)]
+    bare: bool,
+}
+
+/// Runs `sdnctl lab`.
+///
+/// # Errors
+/// What could not be done.
+pub async fn run(args: Args) -> anyhow::Result<Exit> {
+    let dir = LabDir::new(args.name);
+    match args.command {
+        Command::Up(args) => up(&dir, args).await,
+        Command::Down => down(&dir).await,
+        Command::Status(output) => status(&dir, output).await,
+        Command::Exec { place, command } => become_command(&dir, &place, command, |_, args| args),
+        Command::Ovs { node, command } => {
+            become_command(&dir, &Place::Node(node), command, |program, args| {
+                enter::ovs_arguments(program, &args)
+            })
+        }
+        Command::Start { node, daemon } => {
+            lab::start(&dir, &node, daemon, Progress::spoken()).await?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+async fn up(dir: &LabDir, args: UpArgs) -> anyhow::Result<Exit> {
+    let options = Options {
+        cluster: args.cluster.map_or(Cluster::Nodes(args.nodes), Cluster::Dir),
+        plugin: args.plugin,
+        datapath: args.datapath,
+        bare: args.bare,
+    };
+    let progress = Progress::spoken();
+    let state = lab::up(dir, &options, progress, interrupted()?).await?;
+    progress.done(
+        "lab",
+        format_args!(
+            "{} is up: {} nodes, {} pods; `sdnctl lab status` shows it",
+            state.name,
+            state.nodes.len(),
+            state.pods.len()
+        ),
+    );
+    Ok(Exit::Done)
+}
+
+/// Waits until the user wants this program to stop. From the call on, the signals no longer end it.
+fn interrupted() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    })
+}
+
+async fn down(dir: &LabDir) -> anyhow::Result<Exit> {
+    let report = lab::down(dir).await?;
+    if report.existed {
+        let (processes, namespaces) = (report.processes, report.namespaces.len());
+        print(&format!(
+            "lab {} is removed: {processes} processes, {namespaces} network namespaces",
+            dir.name()
+        ))?;
+    } else {
+        print(&format!("there is no lab {}: nothing to remove", dir.name()))?;
+    }
+    Ok(Exit::Done)
+}
+
+async fn status(dir: &LabDir, output: OutputArgs) -> anyhow::Result<Exit> {
+    let status = lab::status(dir).await?;
+    output.print(&status, status_text)?;
+    Ok(if status.ready { Exit::Done } else { Exit::No })
+}
+
+fn status_text(status: &LabStatus) -> String {
+    let none = || "-".to_owned();
+    let process = |process: Option<&ProcessStatus>| match process {
+        None => none(),
+        Some(ProcessStatus { pid, alive: true }) => pid.to_string(),
+        Some(ProcessStatus { pid, alive: false }) => format!("{pid} (ended)"),
+    };
+    let mut text = format!(
+        "lab {}: {}\nplugin {}, datapath {}, nodes' network {} with router {}, sdn-controller {}\ncluster {}\n\n",
+        status.name,
+        if status.ready { "ready" } else { "not ready" },
+        status.plugin.as_deref().unwrap_or("-"),
+        status.datapath.as_str(),
+        status.underlay.network,
+        status.underlay.router,
+        process(status.controller.as_ref()),
+        status.cluster.display(),
+    );
+    let daemon = |node: &lab::NodeStatus, daemon| process(node.daemons.get(&daemon));
+    text += &table(
+        ["NODE", "IP", "SUBNET", "READY", "OVSDB-SERVER", "OVS-VSWITCHD", "SDN-NODE"],
+        status.nodes.iter().map(|node| {
+            [
+                node.name.clone(),
+                node.ip.to_string(),
+                node.subnet.clone().unwrap_or_else(none),
+                if node.ready { "yes" } else { "no" }.to_owned(),
+                daemon(node, Daemon::OvsdbServer),
+                daemon(node, Daemon::OvsVswitchd),
+                daemon(node, Daemon::SdnNode),
+            ]
+        }),
+    );
+    if !status.pods.is_empty() {
+        text.push('\n');
+        text += &table(
+            ["NAMESPACE", "POD", "NODE", "IP", "OFPORT", "WIRED"],
+            status.pods.iter().map(|pod| {
+                [
+                    pod.namespace.clone(),
+                    pod.name.clone(),
+                    pod.node.clone(),
+                    pod.ip.map_or_else(none, |ip| ip.to_string()),
+                    pod.ofport.map_or_else(none, |port| port.to_string()),
+                    if pod.alive { "yes" } else { "no" }.to_owned(),
+                ]
+            }),
+        );
+    }
+    for reason in &status.reasons {
+        text += &format!("\n! {reason}");
+    }
+    text
+}
+
+fn become_command(
+    dir: &LabDir,
+    place: &Place,
+    command: Vec<OsString>,
+    prepare: impl FnOnce(&std::ffi::OsStr, Vec<OsString>) -> Vec<OsString>,
+) -> anyhow::Result<Exit> {
+    let mut words = command.into_iter();
+    // clap has seen to it that there is one.
+    let program = words.next().unwrap_or_default();
+    let args = prepare(&program, words.collect());
+    match Inside::new(dir, place, &program, &args)?.become_it()? {}
+}
