@@ -1,6 +1,7 @@
 //! The async client: a handle to a task that owns the connection and keeps the replica.
 
 mod task;
+mod waiters;
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -11,11 +12,13 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::endpoint::Endpoint;
 use crate::monitor::Monitored;
-use crate::replica::{Replica, RowChange};
+use crate::replica::{Replica, Row, RowChange};
 use crate::schema::DatabaseSchema;
 use crate::session::{CallError, Config, SessionError};
 use crate::transaction::{Reply, TransactError, Transaction};
+use crate::value::Uuid;
 use task::{Command, Task};
+use waiters::Waiters;
 
 /// How a client connects.
 #[derive(Debug, Clone)]
@@ -114,6 +117,7 @@ pub(crate) struct Shared {
     replica: RwLock<Arc<Replica>>,
     schema: RwLock<Option<Arc<DatabaseSchema>>>,
     events: broadcast::Sender<ClientEvent>,
+    waiters: Waiters,
 }
 
 impl Shared {
@@ -155,7 +159,12 @@ impl Client {
         let (first, connected) = oneshot::channel();
         let (events, _) = broadcast::channel(EVENT_BACKLOG);
         let empty = Arc::new(Replica::unconnected());
-        let shared = Arc::new(Shared { replica: RwLock::new(empty), schema: RwLock::default(), events });
+        let shared = Arc::new(Shared {
+            replica: RwLock::new(empty),
+            schema: RwLock::default(),
+            events,
+            waiters: Waiters::default(),
+        });
         let database = options.session.database.as_str().into();
         tokio::spawn(Task::new(options, receiver, status_sender, shared.clone(), first).run());
         connected.await.map_err(|_| ClientError::Closed)??;
@@ -212,6 +221,26 @@ impl Client {
                 // The task has ended, which happens only with the runtime: nothing will change any more.
                 std::future::pending::<()>().await;
             }
+        }
+    }
+
+    /// As [`Client::wait_for`], for one row: asked at once and after each change of just this row (`None` while it is
+    /// not there). Cancel-safe.
+    pub async fn wait_for_row<T>(
+        &self,
+        table: &str,
+        row: Uuid,
+        mut f: impl FnMut(Option<&Row>) -> Option<T>,
+    ) -> T {
+        let waiting = self.shared.waiters.join(row);
+        loop {
+            let mut changed = std::pin::pin!(waiting.notify().notified());
+            // Before the look, or a change right after it would be missed.
+            changed.as_mut().enable();
+            if let Some(found) = f(self.replica().row(table, row).map(|row| &**row)) {
+                return found;
+            }
+            changed.await;
         }
     }
 

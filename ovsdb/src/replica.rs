@@ -10,6 +10,7 @@ mod table;
 mod tests;
 mod update;
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use crate::value::{Datum, Uuid};
@@ -130,14 +131,16 @@ impl Replica {
         let table = Arc::make_mut(self.tables.get_mut(at)?);
         let old = table.put(uuid, new.clone());
         let layout = self.layout.tables().get(at)?;
-        let (at, none) = (u16::try_from(at).ok()?, Datum::empty_set());
+        let at = u16::try_from(at).ok()?;
         for column in layout.reference_columns() {
             let of = |row: &Option<Arc<Row>>| row.as_ref().and_then(|row| row.at(column)).cloned();
             let (before, after) = (of(&old), of(&new));
             if before == after {
                 continue;
             }
-            for to in before.as_ref().unwrap_or(&none).references() {
+            // A bridge with a thousand ports gets one more: only that one is of interest.
+            let (gone, come) = reference_differences(before.as_ref(), after.as_ref());
+            for to in gone {
                 let referrers = self.referrers.entry(to);
                 if let Some(found) = referrers.iter().position(|entry| *entry == (at, uuid)) {
                     referrers.swap_remove(found);
@@ -146,10 +149,38 @@ impl Replica {
                     self.referrers.remove(&to);
                 }
             }
-            for to in after.as_ref().unwrap_or(&none).references() {
+            for to in come {
                 self.referrers.entry(to).push((at, uuid));
             }
         }
         old
+    }
+}
+
+/// The references only in the first value and those only in the second.
+fn reference_differences(before: Option<&Datum>, after: Option<&Datum>) -> (Vec<Uuid>, Vec<Uuid>) {
+    let sorted = |datum: Option<&Datum>| {
+        let mut uuids: Vec<Uuid> = datum.into_iter().flat_map(Datum::references).collect();
+        uuids.sort_unstable();
+        uuids
+    };
+    let (before, after) = (sorted(before), sorted(after));
+    let (mut left, mut right) = (before.into_iter().peekable(), after.into_iter().peekable());
+    let (mut gone, mut come) = (Vec::new(), Vec::new());
+    loop {
+        let order = match (left.peek(), right.peek()) {
+            (None, None) => return (gone, come),
+            (Some(a), Some(b)) => a.cmp(b),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+        };
+        match order {
+            Ordering::Less => gone.extend(left.next()),
+            Ordering::Greater => come.extend(right.next()),
+            Ordering::Equal => {
+                left.next();
+                right.next();
+            }
+        }
     }
 }

@@ -250,6 +250,7 @@ impl Task {
                     }
                 }
                 Event::Changed(changes) => {
+                    self.shared.waiters.wake(&changes);
                     let _ = self.shared.events.send(ClientEvent::Changed(changes.into(), replica.clone()));
                 }
                 // A caller that is gone does not care.

@@ -36,9 +36,11 @@ pub async fn ensure_port(client: &Client, bridge: &str, spec: &PortSpec) -> Resu
             // The number in the replica may still be that of before.
             reported(client, reply, *report).await;
         }
+        // The reply to a commit has the UUID of each insert.
+        let Some(uuid) = uuid else { return std::future::pending().await };
         client
-            .wait_for(|replica| {
-                let view = InterfaceView::new(replica.row("Interface", uuid?)?);
+            .wait_for_row("Interface", uuid, |row| {
+                let view = InterfaceView::new(row?);
                 match (view.ofport, view.error) {
                     (Some(ofport), _) => Some(Ok(ofport)),
                     (None, Some(error)) if new => Some(Err(error)),

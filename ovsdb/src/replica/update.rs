@@ -1,5 +1,6 @@
 //! Updates of a replica: RFC 7047 §4.1.6 (`update`) and ovsdb-server(7) (`update2`, `update3`).
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -173,13 +174,13 @@ fn apply_difference(column: &ColumnType, value: &Datum, difference: Datum) -> Da
             let order = match (left.peek(), right.peek()) {
                 (None, None) => return Datum::from_sorted_map(merged),
                 (Some((a, _)), Some((b, _))) => a.cmp(b),
-                (Some(_), None) => std::cmp::Ordering::Less,
-                (None, Some(_)) => std::cmp::Ordering::Greater,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
             };
             match order {
-                std::cmp::Ordering::Less => merged.extend(left.next().cloned()),
-                std::cmp::Ordering::Greater => merged.extend(right.next().cloned()),
-                std::cmp::Ordering::Equal => {
+                Ordering::Less => merged.extend(left.next().cloned()),
+                Ordering::Greater => merged.extend(right.next().cloned()),
+                Ordering::Equal => {
                     if let (Some(own), Some(other)) = (left.next(), right.next())
                         && own.1 != other.1
                     {
@@ -189,11 +190,24 @@ fn apply_difference(column: &ColumnType, value: &Datum, difference: Datum) -> Da
             }
         }
     }
-    let only_left = value.atoms().filter(|atom| !difference.contains(atom));
-    let only_right = difference.atoms().filter(|atom| !value.contains(atom));
-    let mut atoms: Vec<Atom> = only_left.chain(only_right).cloned().collect();
-    atoms.sort_unstable();
-    Datum::from_sorted_set(atoms)
+    let (mut left, mut right) = (value.atoms().peekable(), difference.atoms().peekable());
+    let mut merged: Vec<Atom> = Vec::with_capacity(value.len().saturating_add(difference.len()));
+    loop {
+        let order = match (left.peek(), right.peek()) {
+            (None, None) => return Datum::from_sorted_set(merged),
+            (Some(a), Some(b)) => a.cmp(b),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+        };
+        match order {
+            Ordering::Less => merged.extend(left.next().cloned()),
+            Ordering::Greater => merged.extend(right.next().cloned()),
+            Ordering::Equal => {
+                left.next();
+                right.next();
+            }
+        }
+    }
 }
 
 /// Reads `<table-updates>` or `<table-updates2>`.

@@ -99,6 +99,14 @@ impl Ovs {
         command
     }
 
+    /// A program at a fixed place.
+    pub(crate) fn command_at(&self, path: &str, package: &str) -> Command {
+        assert!(Path::new(path).exists(), "{package} is not installed: run `make deps`");
+        let mut command = Command::new(path);
+        self.environment(&mut command);
+        command
+    }
+
     fn environment(&self, command: &mut Command) {
         for variable in ["OVS_RUNDIR", "OVS_DBDIR", "OVS_LOGDIR", "OVS_SYSCONFDIR"] {
             command.env(variable, self.dir.path());
