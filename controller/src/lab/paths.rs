@@ -141,8 +141,8 @@ impl LabDir {
 
     /// How many bytes a node's name may have, so that its sockets' paths fit into an address.
     pub fn longest_node_name(&self) -> usize {
-        let rest = self.node("").ovs().join(LONGEST_SOCKET_NAME);
-        MAX_SOCKET_PATH.saturating_sub(rest.as_os_str().len())
+        let with_one_byte = self.node("n").ovs().join(LONGEST_SOCKET_NAME);
+        (MAX_SOCKET_PATH + 1).saturating_sub(with_one_byte.as_os_str().len())
     }
 }
 
