@@ -11,14 +11,17 @@
 
 mod check;
 mod document;
+mod edit;
 mod error;
 mod parse;
 mod read;
 mod source;
 #[cfg(test)]
 mod tests;
+mod write;
 mod yaml;
 
 pub use error::{DirError, Problem};
 pub use read::load;
 pub use source::DirSource;
+pub use write::{DirLock, DirWriter, WriteError};

@@ -93,6 +93,16 @@ macro_rules! objects {
                 }
             }
 
+            /// The object's JSON text, with `apiVersion` and `kind` first.
+            ///
+            /// # Errors
+            /// The object can't be expressed in JSON; no object read by this system is such.
+            pub fn to_json(&self) -> Result<String, serde_json::Error> {
+                match self {
+                    $(Self::$kind(object) => serde_json::to_string(object.as_ref()),)+
+                }
+            }
+
             /// The object's kind.
             pub fn kind(&self) -> Kind {
                 match self {

@@ -80,7 +80,6 @@ pub(super) fn split(text: &str) -> Vec<Document<'_>> {
 }
 
 /// A document's text around its content: what stands before it, with the `---` marker, and what stands after it.
-#[cfg_attr(not(test), expect(dead_code, reason = "for the writer"))]
 pub(super) fn frame(document: &str) -> (&str, &str) {
     let mut content: Option<(usize, usize)> = None;
     let mut offset = 0;
@@ -95,6 +94,23 @@ pub(super) fn frame(document: &str) -> (&str, &str) {
     }
     let (begin, end) = content.unwrap_or((document.len(), document.len()));
     (document.get(..begin).unwrap_or_default(), document.get(end..).unwrap_or_default())
+}
+
+/// Whether a document says nothing at all.
+pub(super) fn is_empty(document: &str) -> bool {
+    frame(document).0.len() == document.len()
+}
+
+/// Of what stands before a document's content, the comments before its marker: they may speak of the whole file.
+pub(super) fn prelude(lead: &str) -> &str {
+    let mut offset = 0;
+    for line in lead.split_inclusive('\n') {
+        if line.starts_with('%') || Line::of(line) == Line::Begin {
+            return lead.get(..offset).unwrap_or_default();
+        }
+        offset += line.len();
+    }
+    ""
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tracing::debug;
 
 use super::check;
@@ -10,7 +9,7 @@ use super::document::{self, Document};
 use super::error::Problem;
 use super::yaml::{self, Node, Value};
 use crate::api::{GLOBAL_NAMESPACE, Invalid, Kind, ObjectRef, validate};
-use crate::cluster::Object;
+use crate::cluster::{Object, ObjectError};
 
 /// One file, read.
 #[derive(Debug)]
@@ -154,14 +153,15 @@ impl Parser<'_> {
             Ok(object) => object,
             Err(err) => {
                 let field = Some(err.field.as_str()).filter(|&field| field != ".");
-                let at = field.map_or(line, |field| context.line(node.line_of(field)));
-                return self.problem(context, at, Some(named(node, kind)), field, with_hint(err.reason));
+                let nearest = field.map_or(node, |field| node.nearest(field));
+                let (at, reason) = (context.line(nearest.line), in_our_words(&err, nearest));
+                return self.problem(context, at, Some(named(node, kind)), field, reason);
             }
         };
-        set_defaults(kind, object.metadata_mut());
+        set_defaults(&mut object);
         let reference = object.reference();
         for (field, reason) in faults(&object) {
-            let at = context.line(node.line_of(&field));
+            let at = context.line(node.nearest(&field).line);
             self.problem(context, at, Some(reference.clone()), Some(&field), reason);
         }
         let place = Place {
@@ -206,15 +206,16 @@ impl Context {
     }
 }
 
-/// Adds what to do to the commonest fault of form: YAML takes `0`, `1.2` or `true` for no string.
-fn with_hint(mut reason: String) -> String {
-    let is_plain = ["integer", "floating point", "boolean"]
-        .iter()
-        .any(|found| reason.strip_prefix("invalid type: ").is_some_and(|rest| rest.starts_with(found)));
-    if is_plain && reason.ends_with("expected a string") {
-        reason.push_str(": put it in quotes");
+/// Says what to do about the commonest faults of form: YAML takes `0`, `1.2` or `true` for no string, and times.
+fn in_our_words(err: &ObjectError, node: &Node) -> String {
+    if let (true, Some(text)) = (err.field.ends_with("Timestamp"), node.as_str()) {
+        return format!("\"{text}\" is no time: write one such as 2024-01-31T08:00:00Z");
     }
-    reason
+    let is_plain = matches!(node.value, Value::Number(_) | Value::Bool(_));
+    if is_plain && err.reason.ends_with("expected a string") {
+        return format!("{}: put it in quotes", err.reason);
+    }
+    err.reason.clone()
 }
 
 /// The name of an object that could not be read.
@@ -228,22 +229,23 @@ fn named(node: &Node, kind: Kind) -> ObjectRef {
 }
 
 /// What an API server adds on creation.
-fn set_defaults(kind: Kind, meta: &mut ObjectMeta) {
-    if kind.is_namespaced() && meta.namespace.as_deref().unwrap_or_default().is_empty() {
-        meta.namespace = Some(GLOBAL_NAMESPACE.to_owned());
+fn set_defaults(object: &mut Object) {
+    let is_empty = |text: &Option<String>| text.as_deref().unwrap_or_default().is_empty();
+    if object.kind().is_namespaced() && is_empty(&object.metadata().namespace) {
+        object.metadata_mut().namespace = Some(GLOBAL_NAMESPACE.to_owned());
     }
-    if meta.uid.as_deref().unwrap_or_default().is_empty() {
-        let namespace = meta.namespace.as_deref().unwrap_or_default();
-        meta.uid = Some(uid(kind, namespace, meta.name.as_deref().unwrap_or_default()));
+    if is_empty(&object.metadata().uid) {
+        let uid = default_uid(&object.reference());
+        object.metadata_mut().uid = Some(uid);
     }
 }
 
 /// A UUID (RFC 9562 version 8) made from an object's name: the same each time the directory is read.
-fn uid(kind: Kind, namespace: &str, name: &str) -> String {
+pub(super) fn default_uid(object: &ObjectRef) -> String {
     // FNV-1a, 128 bits.
     const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
-    let hash = [kind.as_str(), namespace, name]
+    let hash = [object.kind.as_str(), object.namespace.as_deref().unwrap_or_default(), &object.name]
         .iter()
         .flat_map(|part| part.bytes().chain([b'/']))
         .fold(OFFSET, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME));

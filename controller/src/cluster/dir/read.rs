@@ -17,28 +17,24 @@ use crate::cluster::ClusterState;
 /// # Errors
 /// Every problem of every file, if there is any.
 pub fn load(dir: &Path) -> Result<ClusterState, DirError> {
-    Contents::read(dir, &Files::new()).result.map(|good| good.state)
+    Contents::read(dir, &Files::new()).result
 }
 
 /// The files of a directory by name.
 pub(super) type Files = BTreeMap<PathBuf, Arc<File>>;
+
+/// Where each object of a directory stands.
+pub(super) type Index = BTreeMap<ObjectRef, (Arc<File>, Place)>;
 
 /// A directory, read.
 #[derive(Debug)]
 pub(super) struct Contents {
     /// Its files, whether good or not.
     pub(super) files: Files,
-    /// What they say together.
-    pub(super) result: Result<Good, DirError>,
-}
-
-/// A directory without a problem.
-#[derive(Debug)]
-pub(super) struct Good {
-    /// The state.
-    pub(super) state: ClusterState,
-    /// Where each object stands.
-    pub(super) index: BTreeMap<ObjectRef, (Arc<File>, Place)>,
+    /// Where each object that could be read stands; of several with one name, the first.
+    pub(super) index: Index,
+    /// What the files say together.
+    pub(super) result: Result<ClusterState, DirError>,
 }
 
 impl Contents {
@@ -46,12 +42,11 @@ impl Contents {
     pub(super) fn read(dir: &Path, previous: &Files) -> Self {
         let (files, mut problems) = read_files(dir, previous);
         problems.extend(files.values().flat_map(|file| file.problems.iter().cloned()));
-        let (good, duplicates) = assemble(&files);
-        problems.extend(duplicates);
+        let (index, state) = assemble(&files, &mut problems);
         problems.sort_by(|a, b| (&a.file, a.document, a.line).cmp(&(&b.file, b.document, b.line)));
         let result =
-            if problems.is_empty() { Ok(good) } else { Err(DirError { dir: dir.to_owned(), problems }) };
-        Self { files, result }
+            if problems.is_empty() { Ok(state) } else { Err(DirError { dir: dir.to_owned(), problems }) };
+        Self { files, index, result }
     }
 }
 
@@ -122,16 +117,15 @@ fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(names)
 }
 
-/// Puts the files' objects together; the problems are objects that occur twice.
-fn assemble(files: &Files) -> (Good, Vec<Problem>) {
-    let mut good = Good { state: ClusterState::default(), index: BTreeMap::new() };
-    let mut problems = Vec::new();
+/// Puts the files' objects together, and notes those that occur twice.
+fn assemble(files: &Files, problems: &mut Vec<Problem>) -> (Index, ClusterState) {
+    let (mut index, mut state) = (Index::new(), ClusterState::default());
     for file in files.values() {
         for placed in &file.objects {
-            match good.index.entry(placed.object.reference()) {
+            match index.entry(placed.object.reference()) {
                 Entry::Vacant(entry) => {
                     entry.insert((Arc::clone(file), placed.place.clone()));
-                    good.state.insert(placed.object.clone());
+                    state.insert(placed.object.clone());
                 }
                 Entry::Occupied(entry) => {
                     let (other, place) = entry.get();
@@ -152,5 +146,5 @@ fn assemble(files: &Files) -> (Good, Vec<Problem>) {
             }
         }
     }
-    (good, problems)
+    (index, state)
 }

@@ -49,8 +49,8 @@ impl DirSource {
         // Watched before it is read, so that no change falls in between.
         let (wake, woken) = mpsc::channel();
         let watched = Watched::new(dir, wake.clone()).map_err(|err| watch_error(dir, &err))?;
-        let Contents { files, result } = Contents::read(dir, &Files::new());
-        let state = result?.state;
+        let Contents { files, result, .. } = Contents::read(dir, &Files::new());
+        let state = result?;
         let (sender, snapshots) = watch::channel(Arc::new(Snapshot { state, problem: None }));
         let reader = Reader { dir: dir.to_owned(), files, watched, sender };
         thread::Builder::new()
@@ -92,7 +92,7 @@ impl Reader {
             self.watched.renew();
             let contents = Contents::read(&self.dir, &self.files);
             self.files = contents.files;
-            self.publish(contents.result.map(|good| good.state));
+            self.publish(contents.result);
         }
     }
 

@@ -79,6 +79,14 @@ impl Node {
         }
     }
 
+    /// As [`Node::get`], to change it.
+    pub(super) fn get_mut(&mut self, key: &str) -> Option<&mut Self> {
+        match &mut self.value {
+            Value::Mapping(entries) => entries.iter_mut().find(|(name, _)| name == key).map(|(_, node)| node),
+            _ => None,
+        }
+    }
+
     /// The text, if this is a string.
     pub(super) fn as_str(&self) -> Option<&str> {
         match &self.value {
@@ -87,8 +95,8 @@ impl Node {
         }
     }
 
-    /// The line of the value that `field` names, such as `spec.ports[0].port`, or of what comes closest to it.
-    pub(super) fn line_of(&self, field: &str) -> u64 {
+    /// The value that `field` names, such as `spec.ports[0].port`, or what comes closest to it.
+    pub(super) fn nearest(&self, field: &str) -> &Self {
         let mut node = self;
         for step in steps(field) {
             let next = match &node.value {
@@ -100,7 +108,7 @@ impl Node {
                 None => break,
             }
         }
-        node.line
+        node
     }
 }
 
