@@ -17,10 +17,11 @@
 //! | `paths`, [`state`] | names of files and namespaces; the record `lab.json` of what was made |
 //! | [`plan`], [`preflight`] | from a cluster to what is to be made; what is checked before anything is |
 //! | `up`, `down`, `status` | the whole lab |
-//! | `underlay`, `node`, [`pod`] | its parts |
+//! | `underlay`, `node`, `pod` | its parts |
 //! | [`enter`] | the user's commands inside |
 
 mod bridge;
+mod cni;
 mod down;
 pub mod enter;
 mod error;
@@ -28,7 +29,7 @@ mod link;
 mod node;
 mod paths;
 pub mod plan;
-pub mod pod;
+mod pod;
 pub mod preflight;
 mod process;
 mod progress;
@@ -40,6 +41,7 @@ mod up;
 pub use down::{Report, down};
 pub use error::LabError;
 pub use paths::{DEFAULT_PARENT, InvalidLabName, LabDir, LabName, NodeDir, PARENT_VARIABLE};
+pub use pod::{NewPod, pod_add, pod_delete};
 pub use process::ProcessId;
 pub use progress::Progress;
 pub use state::{Daemon, Datapath, LabState};

@@ -1,6 +1,7 @@
 //! `sdnctl lab`: a cluster on this machine.
 
 use std::ffi::OsString;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use clap::{Subcommand, value_parser};
@@ -9,9 +10,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::Exit;
 use super::output::{OutputArgs, print, table};
 use crate::api::PluginMode;
+use crate::cluster::NamespacedName;
 use crate::lab::enter::{self, Inside, Place};
 use crate::lab::{
-    self, Cluster, Daemon, Datapath, LabDir, LabName, LabStatus, Options, ProcessStatus, Progress,
+    self, Cluster, Daemon, Datapath, LabDir, LabName, LabStatus, NewPod, Options, ProcessStatus, Progress,
 };
 
 /// Arguments of `sdnctl lab`.
@@ -48,6 +50,9 @@ enum Command {
         #[arg(last = true, required = true, value_name = "CMD")]
         command: Vec<OsString>,
     },
+    /// Add or delete a pod: a network namespace, wired through the CNI plugin as a container runtime has it done
+    #[command(subcommand)]
+    Pod(PodCommand),
     /// Start a program of a node that has ended or was killed
     Start {
         /// The node
@@ -55,6 +60,58 @@ enum Command {
         /// The program
         daemon: Daemon,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum PodCommand {
+    /// Add a pod to the lab and its cluster
+    Add {
+        /// NAMESPACE/NAME; a namespace that the cluster does not have is made
+        #[arg(value_parser = pod_name)]
+        pod: NamespacedName,
+        /// The node to run it on
+        #[arg(long)]
+        node: String,
+        /// The address that it shall have; the node chooses without it
+        #[arg(long)]
+        ip: Option<Ipv4Addr>,
+        /// A label, KEY=VALUE; can be repeated
+        #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+        labels: Vec<(String, String)>,
+    },
+    /// Delete a pod from the lab and its cluster
+    Delete {
+        /// NAMESPACE/NAME
+        #[arg(value_parser = pod_name)]
+        pod: NamespacedName,
+    },
+}
+
+fn pod_name(text: &str) -> Result<NamespacedName, String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if is_name(namespace, false) && is_name(name, true) => {
+            Ok((namespace.to_owned(), name.to_owned()))
+        }
+        _ => Err("a pod is named NAMESPACE/NAME, in lower case letters, digits and '-'".to_owned()),
+    }
+}
+
+/// Whether Kubernetes takes the name: a DNS label, or several with dots between them.
+fn is_name(text: &str, dots: bool) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if dots { text.len() <= 253 && text.split('.').all(label) } else { label(text) }
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("a label is written KEY=VALUE".to_owned()),
+    }
 }
 
 /// Arguments of `sdnctl lab up`.
@@ -92,6 +149,18 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
             become_command(&dir, &Place::Node(node), command, |program, args| {
                 enter::ovs_arguments(program, &args)
             })
+        }
+        Command::Pod(PodCommand::Add { pod, node, ip, labels }) => {
+            let new = NewPod { name: pod.clone(), node, ip, labels: labels.into_iter().collect() };
+            let made = lab::pod_add(&dir, new).await?;
+            let ip = made.ip.map(|ip| ip.to_string()).unwrap_or_default();
+            print(&format!("pod {}/{} runs on {} with {ip}", pod.0, pod.1, made.node))?;
+            Ok(Exit::Done)
+        }
+        Command::Pod(PodCommand::Delete { pod }) => {
+            lab::pod_delete(&dir, &pod).await?;
+            print(&format!("pod {}/{} is deleted", pod.0, pod.1))?;
+            Ok(Exit::Done)
         }
         Command::Start { node, daemon } => {
             lab::start(&dir, &node, daemon, Progress::spoken()).await?;
@@ -221,4 +290,19 @@ fn become_command(
     let program = words.next().unwrap_or_default();
     let args = prepare(&program, words.collect());
     match Inside::new(dir, place, &program, &args)?.become_it()? {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pod_names_are_those_that_kubernetes_takes() {
+        for good in ["default/web", "a-b/web-76c94f7546-t8pfq", "kube-system/a.b.c"] {
+            assert!(pod_name(good).is_ok(), "{good}");
+        }
+        for bad in ["web", "/web", "default/", "a.b/c", "default/Web", "a/b/c", "a/..", "-a/b", "a/b;c"] {
+            assert!(pod_name(bad).is_err(), "{bad}");
+        }
+    }
 }

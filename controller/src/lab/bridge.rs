@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 use ovsdb::ovs::{self, BridgeSpec, FailMode, PortSpec};
+use ovsdb::unixctl::{self, UnixctlError};
 use ovsdb::{Client, Datum, Endpoint, Monitored, Mutation};
 
 use super::LabError;
@@ -35,9 +36,7 @@ pub(super) async fn make_br_phy(
     let mut bridge = BridgeSpec::new(BR_PHY);
     bridge.datapath_type = datapath.as_str().to_owned();
     bridge.fail_mode = Some(FailMode::Standalone);
-    // The same after each start, so that no neighbour remembers another.
-    let [a, b, c, d] = ip.octets();
-    bridge.other_config.insert("hwaddr".to_owned(), format!("02:00:{a:02x}:{b:02x}:{c:02x}:{d:02x}"));
+    bridge.other_config.insert("hwaddr".to_owned(), mac(ip));
     ovs::ensure_bridge(&client, &bridge).await.map_err(|error| failed(&error))?;
     ovs::ensure_port(&client, BR_PHY, &PortSpec::new(UPLINK)).await.map_err(|error| failed(&error))?;
 
@@ -45,6 +44,31 @@ pub(super) async fn make_br_phy(
     transaction.mutate("Open_vSwitch", [], [Mutation::insert("other_config", Datum::map(THREADS))]);
     client.transact(transaction).await.map_err(|error| failed(&error))?;
     Ok(())
+}
+
+/// Tells the node's switch the Ethernet addresses of the other nodes. It would ask for them itself, but drop the
+/// first packet to each and keep the pod that sent it waiting for a second.
+///
+/// # Errors
+/// [`LabError::Ovs`].
+pub(super) async fn introduce(
+    node: &str,
+    run_dir: &Path,
+    others: impl IntoIterator<Item = Ipv4Addr>,
+) -> Result<(), LabError> {
+    let failed = |error: UnixctlError| LabError::Ovs { node: node.to_owned(), reason: error.to_string() };
+    let control = unixctl::control_socket(run_dir, "ovs-vswitchd").map_err(failed)?;
+    for other in others {
+        let arguments = [BR_PHY, &other.to_string(), &mac(other)];
+        unixctl::call(&control, "tnl/neigh/set", &arguments).await.map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// The Ethernet address of a node's [`BR_PHY`]: the same after each start, so that what others remember stays true.
+fn mac(ip: Ipv4Addr) -> String {
+    let [a, b, c, d] = ip.octets();
+    format!("02:00:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
 }
 
 /// The OpenFlow port numbers of the node's interfaces by name; those that the switch has not numbered are missing.

@@ -12,6 +12,7 @@ use super::plan::PlanError;
 use super::process::ProcessId;
 use super::state::Daemon;
 use crate::cluster::SourceError;
+use crate::cluster::dir::WriteError;
 use crate::node::netns::NetNsError;
 
 /// Why something with a lab could not be done.
@@ -121,6 +122,9 @@ pub enum LabError {
     /// The cluster's state can't be read.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// The lab's cluster directory can't be changed.
+    #[error(transparent)]
+    Write(WriteError),
     /// `lab.json` is not what this version writes.
     #[error("{}: {source}; if another version of sdnctl made this lab, use that one", path.display())]
     State {

@@ -13,7 +13,7 @@ use super::link::Links;
 use super::preflight::Programs;
 use super::process::{Launch, ProcessId, tail};
 use super::progress::Progress;
-use super::state::{Daemon, Datapath, Store, Underlay};
+use super::state::{Daemon, Datapath, LabState, Store, Underlay};
 use super::{LabDir, LabError, NodeDir, bridge, underlay};
 use crate::node::netns::NetNs;
 
@@ -65,6 +65,7 @@ impl Workshop {
         links.add_address(bridge::BR_PHY, ip, network.network.prefix_len()).await?;
         links.set_up(bridge::BR_PHY).await?;
         links.add_default_route(network.router).await?;
+        self.introduce(node, &self.store.read()?).await?;
         self.progress.done(node, format_args!("Open vSwitch runs, {ip} on {}", bridge::BR_PHY));
         Ok(())
     }
@@ -83,9 +84,22 @@ impl Workshop {
         let ns = NetNs::open_named(&record.netns)?;
         match daemon {
             Daemon::OvsdbServer => self.start_ovsdb_server(node, &ns).await,
-            Daemon::OvsVswitchd => self.start_vswitchd(node, &ns).await,
+            Daemon::OvsVswitchd => {
+                self.start_vswitchd(node, &ns).await?;
+                self.introduce(node, &state).await
+            }
             Daemon::SdnNode => self.start_agent(node, &ns).await,
         }
+    }
+
+    /// Tells the node's switch where the other nodes are.
+    async fn introduce(&self, node: &str, state: &LabState) -> Result<(), LabError> {
+        if self.datapath == Datapath::System {
+            // Its tunnels use the kernel's neighbours.
+            return Ok(());
+        }
+        let others = state.nodes.iter().filter(|(name, _)| *name != node).map(|(_, other)| other.ip);
+        bridge::introduce(node, &self.dir.node(node).ovs(), others).await
     }
 
     async fn start_ovsdb_server(&self, node: &str, ns: &NetNs) -> Result<(), LabError> {

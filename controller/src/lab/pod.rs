@@ -1,48 +1,111 @@
-//! Pods of a lab: a namespace, wired by the CNI plugin exactly as a container runtime has it done.
+//! Pods of a lab: an object in the lab's cluster, and a namespace wired by the CNI plugin.
 
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::Read;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
 
-use serde::Deserialize;
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::jiff::{Timestamp, TimestampRound, Unit};
 use serde_json::json;
 
+use super::cni::Attachment;
 use super::plan::PlannedPod;
+use super::preflight::{self, OwnPrograms};
 use super::state::{LabState, PodState, Store};
 use super::{LabDir, LabError};
+use crate::api::{Kind, ObjectRef};
+use crate::cluster::dir::{DirLock, DirWriter, WriteError};
+use crate::cluster::{NamespacedName, Object};
 use crate::node::netns::{NAMED, NetNs};
 
-/// The name of a pod's interface in its namespace.
-const INTERFACE: &str = "eth0";
+/// A pod to add to a lab.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewPod {
+    /// Namespace and name. A namespace that the cluster does not have is made.
+    pub name: NamespacedName,
+    /// The node to run it on.
+    pub node: String,
+    /// The address that it shall have; the node chooses if there is none.
+    pub ip: Option<Ipv4Addr>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Adds a pod: makes its object in the lab's cluster, its namespace, and has it wired.
+///
+/// # Errors
+/// [`LabError::NoLab`], [`LabError::NoNode`], [`LabError::PodExists`], [`LabError::Bare`]; what keeps it from running.
+/// Nothing is left of it then.
+pub async fn pod_add(dir: &LabDir, pod: NewPod) -> Result<PodState, LabError> {
+    preflight::root()?;
+    let (store, state) = Store::open(dir)?;
+    state.node(&pod.node)?;
+    if state.pods.contains_key(&key(&pod.name)) {
+        return Err(LabError::PodExists { lab: state.name, pod: key(&pod.name) });
+    }
+    let sandboxes = Sandboxes::open(dir, store, &state)?;
+    let uid = random_uid()?;
+    let (object, node) = (object(&pod, &uid), pod.node.clone());
+    let planned = PlannedPod { name: pod.name.clone(), uid: Some(uid), ip: pod.ip };
+    change(dir, move |cluster| {
+        ensure_namespace(cluster, &pod.name.0)?;
+        cluster.create(&object.into())
+    })
+    .await?;
+    let added = sandboxes.add(&node, &planned).await;
+    if added.is_err() {
+        // The error to tell is the first one.
+        let _ = remove_object(dir, &planned.name).await;
+    }
+    added
+}
+
+/// Removes a pod: has it unwired, and removes its namespace and its object.
+///
+/// # Errors
+/// [`LabError::NoLab`], [`LabError::NoPod`]; the first of what did not work, after everything has been tried.
+pub async fn pod_delete(dir: &LabDir, pod: &NamespacedName) -> Result<(), LabError> {
+    preflight::root()?;
+    let (store, state) = Store::open(dir)?;
+    let unwired = Sandboxes::open(dir, store, &state)?.delete(pod).await;
+    let removed = remove_object(dir, pod).await;
+    match (unwired, removed) {
+        // An object without a sandbox, as a pod that was never started.
+        (Err(LabError::NoPod { .. }), Ok(())) => Ok(()),
+        (Ok(()), Err(LabError::Write(WriteError::NotFound { .. }))) => Ok(()),
+        (unwired, removed) => unwired.and(removed),
+    }
+}
 
 /// Wires and unwires the pods of a lab.
 #[derive(Clone, Debug)]
-pub struct Sandboxes {
-    /// Where the lab's files are.
-    pub dir: LabDir,
-    /// The record of what is made.
-    pub store: Store,
-    /// The CNI plugin.
-    pub plugin: PathBuf,
-}
-
-/// What ADD has made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Attached {
-    /// The pod's address.
-    ip: Ipv4Addr,
-    /// The name of the node's end of the veth pair.
-    port: Option<String>,
+pub(super) struct Sandboxes {
+    dir: LabDir,
+    store: Store,
+    plugin: PathBuf,
 }
 
 impl Sandboxes {
-    /// Makes the pod's namespace and has it wired.
+    /// Those of a lab that is being made.
+    pub(super) fn new(dir: &LabDir, store: &Store, programs: &OwnPrograms) -> Self {
+        Self { dir: dir.clone(), store: store.clone(), plugin: programs.cni_plugin.clone() }
+    }
+
+    fn open(dir: &LabDir, store: Store, state: &LabState) -> Result<Self, LabError> {
+        if state.bare {
+            return Err(LabError::Bare { lab: state.name.clone() });
+        }
+        Ok(Self::new(dir, &store, &OwnPrograms::find()?))
+    }
+
+    /// Makes the pod's namespace and has it wired, then notes its address in the pod's object.
     ///
     /// # Errors
     /// [`LabError::PodExists`], [`LabError::NetNs`], [`LabError::Cni`]. The namespace is removed again.
-    pub async fn add(&self, node: &str, pod: &PlannedPod) -> Result<PodState, LabError> {
+    pub(super) async fn add(&self, node: &str, pod: &PlannedPod) -> Result<PodState, LabError> {
         let key = key(&pod.name);
         let netns = self.dir.pod_netns(&pod.name.0, &pod.name.1);
         let sandbox = PodState {
@@ -67,15 +130,8 @@ impl Sandboxes {
             state.namespaces.push(netns.clone());
             Ok(())
         })??;
-        let attached = match NetNs::create_named(&netns) {
-            Ok(_) => self.call(node, "ADD", &pod.name, &sandbox, pod.ip).await.and_then(|stdout| {
-                attached(&stdout).map_err(|reason| LabError::Cni { command: "ADD", pod: key.clone(), reason })
-            }),
-            Err(error) => Err(error.into()),
-        };
-        match attached {
-            Ok(Attached { ip, port }) => {
-                let sandbox = PodState { ip: Some(ip), port, ..sandbox };
+        match self.attach(pod, sandbox).await {
+            Ok(sandbox) => {
                 self.store.update(|state| state.pods.insert(key, sandbox.clone()))?;
                 Ok(sandbox)
             }
@@ -87,63 +143,47 @@ impl Sandboxes {
         }
     }
 
-    /// Has the pod unwired and removes its namespace. Everything is tried; what is left is forgotten only when its
-    /// namespace is gone.
+    async fn attach(&self, pod: &PlannedPod, sandbox: PodState) -> Result<PodState, LabError> {
+        NetNs::create_named(&sandbox.netns)?;
+        let attached = self.attachment(&pod.name, &sandbox).add(pod.ip).await?;
+        if pod.ip != Some(attached.ip) {
+            let (namespace, name) = pod.name.clone();
+            let status = json!({"status": {"podIP": attached.ip}});
+            change(&self.dir, move |cluster| {
+                let pod = ObjectRef { kind: Kind::Pod, namespace: Some(namespace), name };
+                cluster.merge_patch(&pod, &status).map(drop)
+            })
+            .await?;
+        }
+        Ok(PodState { ip: Some(attached.ip), port: attached.port, ..sandbox })
+    }
+
+    /// Has the pod unwired and removes its namespace. Everything is tried; the pod is forgotten when its namespace
+    /// is gone.
     ///
     /// # Errors
     /// [`LabError::NoPod`]; the first of what did not work.
-    pub async fn delete(&self, pod: &(String, String)) -> Result<(), LabError> {
+    pub(super) async fn delete(&self, pod: &NamespacedName) -> Result<(), LabError> {
         let key = key(pod);
         let state = self.store.read()?;
         let sandbox = find(&state, &key)?;
-        let unwired = self.call(&sandbox.node, "DEL", pod, sandbox, None).await;
+        let unwired = self.attachment(pod, sandbox).delete().await;
         NetNs::delete_named(&sandbox.netns)?;
         self.store.update(|state| {
             state.pods.remove(&key);
             state.namespaces.retain(|name| *name != sandbox.netns);
         })?;
-        unwired.map(drop)
+        unwired
     }
 
-    /// Runs the plugin (CNI 1.1.0, section 2 "Execution Protocol") and gives back what it printed.
-    async fn call(
-        &self,
-        node: &str,
-        verb: &'static str,
-        pod: &(String, String),
-        sandbox: &PodState,
-        ip: Option<Ipv4Addr>,
-    ) -> Result<Vec<u8>, LabError> {
-        let config = json!({
-            "cniVersion": "1.0.0",
-            "name": "openshift-sdn",
-            "type": "openshift-sdn",
-            "socket": self.dir.node(node).cni_socket(),
-        });
-        let mut arguments = format!(
-            "IgnoreUnknown=1;K8S_POD_NAMESPACE={};K8S_POD_NAME={};K8S_POD_INFRA_CONTAINER_ID={};K8S_POD_UID={}",
-            pod.0, pod.1, sandbox.container_id, sandbox.uid
-        );
-        if let Some(ip) = ip {
-            arguments.push_str(&format!(";IP={ip}"));
-        }
-        let mut command = Command::new(&self.plugin);
-        command
-            .env("CNI_COMMAND", verb)
-            .env("CNI_CONTAINERID", &sandbox.container_id)
-            .env("CNI_NETNS", Path::new(NAMED).join(&sandbox.netns))
-            .env("CNI_IFNAME", INTERFACE)
-            .env("CNI_ARGS", arguments)
-            .env("CNI_PATH", self.plugin.parent().unwrap_or(Path::new("")));
-        let output = tokio::task::spawn_blocking(move || with_input(command, config.to_string().as_bytes()))
-            .await
-            .map_err(io::Error::other)
-            .and_then(|output| output)
-            .map_err(|source| LabError::Spawn { program: self.plugin.clone(), source })?;
-        if output.status.success() {
-            Ok(output.stdout)
-        } else {
-            Err(LabError::Cni { command: verb, pod: key(pod), reason: reason(&output) })
+    fn attachment<'a>(&'a self, pod: &'a NamespacedName, sandbox: &'a PodState) -> Attachment<'a> {
+        Attachment {
+            plugin: &self.plugin,
+            socket: self.dir.node(&sandbox.node).cni_socket(),
+            pod,
+            uid: &sandbox.uid,
+            container_id: &sandbox.container_id,
+            netns: Path::new(NAMED).join(&sandbox.netns),
         }
     }
 }
@@ -152,73 +192,77 @@ impl Sandboxes {
 ///
 /// # Errors
 /// [`LabError::NoPod`].
-pub fn find<'a>(state: &'a LabState, key: &str) -> Result<&'a PodState, LabError> {
+pub(super) fn find<'a>(state: &'a LabState, key: &str) -> Result<&'a PodState, LabError> {
     state.pods.get(key).ok_or_else(|| LabError::NoPod { lab: state.name.clone(), pod: key.to_owned() })
 }
 
+/// Changes the lab's cluster directory, without blocking the runtime's thread.
+///
+/// # Errors
+/// [`LabError::Write`].
+pub(super) async fn change(
+    dir: &LabDir,
+    change: impl FnOnce(&mut DirLock) -> Result<(), WriteError> + Send + 'static,
+) -> Result<(), LabError> {
+    let writer = DirWriter::new(dir.cluster());
+    tokio::task::spawn_blocking(move || change(&mut writer.lock()?))
+        .await
+        .map_err(|error| LabError::io("write to", &dir.cluster(), error.into()))?
+        .map_err(LabError::Write)
+}
+
+async fn remove_object(dir: &LabDir, (namespace, name): &NamespacedName) -> Result<(), LabError> {
+    let pod = ObjectRef { kind: Kind::Pod, namespace: Some(namespace.clone()), name: name.clone() };
+    change(dir, move |cluster| cluster.delete(&pod)).await
+}
+
+fn ensure_namespace(cluster: &mut DirLock, name: &str) -> Result<(), WriteError> {
+    if cluster.state().is_ok_and(|state| state.namespaces.contains_key(name)) {
+        return Ok(());
+    }
+    let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+    match cluster.create(&Object::from(core::Namespace { metadata, ..core::Namespace::default() })) {
+        Err(WriteError::Exists { .. }) => Ok(()),
+        result => result,
+    }
+}
+
+fn object(pod: &NewPod, uid: &str) -> core::Pod {
+    let (namespace, name) = &pod.name;
+    let container = core::Container { name: "pod".to_owned(), ..core::Container::default() };
+    let spec = core::PodSpec {
+        node_name: Some(pod.node.clone()),
+        containers: vec![container],
+        ..core::PodSpec::default()
+    };
+    let status = core::PodStatus {
+        phase: Some("Running".to_owned()),
+        pod_ip: pod.ip.map(|ip| ip.to_string()),
+        ..core::PodStatus::default()
+    };
+    core::Pod {
+        metadata: ObjectMeta {
+            name: Some(name.clone()),
+            namespace: Some(namespace.clone()),
+            uid: Some(uid.to_owned()),
+            labels: (!pod.labels.is_empty()).then(|| pod.labels.clone()),
+            creation_timestamp: Some(Time(now())),
+            ..ObjectMeta::default()
+        },
+        spec: Some(spec),
+        status: Some(status),
+    }
+}
+
+/// The time, in whole seconds as an API server notes it.
+fn now() -> Timestamp {
+    let now = Timestamp::now();
+    now.round(TimestampRound::new().smallest(Unit::Second)).unwrap_or(now)
+}
+
 /// `NAMESPACE/NAME`.
-pub fn key((namespace, name): &(String, String)) -> String {
+fn key((namespace, name): &NamespacedName) -> String {
     format!("{namespace}/{name}")
-}
-
-fn with_input(mut command: Command, input: &[u8]) -> io::Result<Output> {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A plugin that ends without reading has its reasons, which its output tells.
-        let _ = stdin.write_all(input);
-    }
-    child.wait_with_output()
-}
-
-/// The part of a CNI result that a lab reads.
-#[derive(Deserialize)]
-struct CniResult {
-    #[serde(default)]
-    interfaces: Vec<CniInterface>,
-    #[serde(default)]
-    ips: Vec<CniIp>,
-}
-
-#[derive(Deserialize)]
-struct CniInterface {
-    name: String,
-    #[serde(default)]
-    sandbox: String,
-}
-
-#[derive(Deserialize)]
-struct CniIp {
-    address: ipnet::Ipv4Net,
-}
-
-/// A CNI error.
-#[derive(Deserialize)]
-struct CniFailure {
-    code: u32,
-    msg: String,
-    #[serde(default)]
-    details: String,
-}
-
-fn attached(stdout: &[u8]) -> Result<Attached, String> {
-    let result: CniResult = serde_json::from_slice(stdout).map_err(|error| {
-        format!("the plugin's result is not one ({error}): {}", String::from_utf8_lossy(stdout))
-    })?;
-    let ip = result.ips.first().ok_or("the plugin's result has no address")?.address.addr();
-    let port = result.interfaces.into_iter().find(|interface| interface.sandbox.is_empty());
-    Ok(Attached { ip, port: port.map(|interface| interface.name) })
-}
-
-/// What a plugin that failed has to say.
-fn reason(output: &Output) -> String {
-    match serde_json::from_slice::<CniFailure>(&output.stdout) {
-        Ok(CniFailure { code, msg, details }) if details.is_empty() => format!("{msg} (code {code})"),
-        Ok(CniFailure { code, msg, details }) => format!("{msg}: {details} (code {code})"),
-        Err(_) => {
-            let said = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
-            format!("{}: {}", output.status, String::from_utf8_lossy(&said).trim())
-        }
-    }
 }
 
 fn random_hex(bytes: usize) -> Result<String, LabError> {
@@ -239,33 +283,7 @@ fn random_uid() -> Result<String, LabError> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::process::ExitStatusExt;
-    use std::process::ExitStatus;
-
     use super::*;
-
-    #[test]
-    fn results() {
-        let text = br#"{"cniVersion":"1.0.0","interfaces":[{"name":"veth1234"},
-            {"name":"eth0","mac":"0a:58:0a:80:00:02","sandbox":"/run/netns/x"}],
-            "ips":[{"address":"10.128.0.2/23","gateway":"10.128.0.1","interface":1}],"dns":{}}"#;
-        let expected = Attached { ip: Ipv4Addr::new(10, 128, 0, 2), port: Some("veth1234".into()) };
-        assert_eq!(attached(text), Ok(expected));
-        assert!(attached(b"").unwrap_err().contains("is not one"));
-        assert!(attached(b"{}").unwrap_err().contains("no address"));
-    }
-
-    #[test]
-    fn failures() {
-        let output = |stdout: &str, stderr: &str| Output {
-            status: ExitStatus::from_raw(0x100),
-            stdout: stdout.into(),
-            stderr: stderr.into(),
-        };
-        let error = r#"{"cniVersion":"1.0.0","code":11,"msg":"not ready","details":"no HostSubnet"}"#;
-        assert_eq!(reason(&output(error, "")), "not ready: no HostSubnet (code 11)");
-        assert_eq!(reason(&output("", "panic\n")), "exit status: 1: panic");
-    }
 
     #[test]
     fn uids() {
@@ -273,5 +291,26 @@ mod tests {
         assert_eq!(uid.len(), 36);
         assert_eq!(uid.split('-').map(str::len).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
         assert_ne!(uid, random_uid().unwrap());
+    }
+
+    #[test]
+    fn a_pod_is_an_object_that_the_cluster_accepts() {
+        let cluster = tempfile::tempdir().unwrap();
+        let pod = NewPod {
+            name: ("blue".into(), "web".into()),
+            node: "node1".into(),
+            ip: None,
+            labels: BTreeMap::from([("app".into(), "web".into())]),
+        };
+        let mut lock = DirWriter::new(cluster.path()).lock().unwrap();
+        ensure_namespace(&mut lock, "blue").unwrap();
+        lock.create(&object(&pod, "uid").into()).unwrap();
+        ensure_namespace(&mut lock, "blue").unwrap();
+        drop(lock);
+        let state = crate::cluster::dir::load(cluster.path()).unwrap();
+        assert!(state.namespaces.contains_key("blue"));
+        let stored = state.pods.get(&pod.name).unwrap();
+        assert_eq!(stored.metadata.labels, Some(pod.labels));
+        assert_eq!(stored.spec.as_ref().unwrap().node_name.as_deref(), Some("node1"));
     }
 }

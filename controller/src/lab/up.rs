@@ -5,17 +5,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use futures::future::try_join_all;
+use serde_json::json;
 
 use super::down::{self, Report};
 use super::node::Workshop;
 use super::plan::{self, Plan};
-use super::pod::Sandboxes;
+use super::pod::{self, Sandboxes};
 use super::preflight::{self, Programs};
 use super::process::ProcessId;
 use super::progress::Progress;
 use super::state::{Daemon, Datapath, LabState, NodeState, Store};
 use super::{LabDir, LabError, underlay};
-use crate::api::PluginMode;
+use crate::api::{CLUSTER_NETWORK_NAME, Kind, ObjectRef, PluginMode};
 use crate::cluster::{ClusterLocation, ClusterSource};
 
 /// The file of a generated cluster.
@@ -129,7 +130,7 @@ pub fn plan(dir: &LabDir, options: &Options) -> Result<Plan, LabError> {
 
 async fn build(workshop: &Workshop, plan: &Plan, options: &Options) -> Result<(), LabError> {
     let Workshop { dir, progress, .. } = workshop;
-    lay_out_cluster(dir, options)?;
+    lay_out_cluster(dir, options).await?;
     let switch = underlay::create(&dir.underlay_netns(), &plan.underlay).await?;
     progress.done("underlay", format_args!("{} with router {}", plan.underlay.network, plan.underlay.router));
 
@@ -147,8 +148,7 @@ async fn build(workshop: &Workshop, plan: &Plan, options: &Options) -> Result<()
             if let Some(own) = &workshop.programs.own {
                 let ns = crate::node::netns::NetNs::open_named(&dir.node_netns(node))?;
                 workshop.start_agent(node, &ns).await?;
-                let plugin = own.cni_plugin.clone();
-                let sandboxes = Sandboxes { dir: dir.clone(), store: workshop.store.clone(), plugin };
+                let sandboxes = Sandboxes::new(dir, &workshop.store, own);
                 for pod in plan.pods.get(node).into_iter().flatten() {
                     let made = sandboxes.add(node, pod).await?;
                     if let Some(ip) = made.ip {
@@ -163,7 +163,7 @@ async fn build(workshop: &Workshop, plan: &Plan, options: &Options) -> Result<()
 }
 
 /// Fills the lab's cluster directory: the programs of the lab write there, never where the user's files are.
-fn lay_out_cluster(dir: &LabDir, options: &Options) -> Result<(), LabError> {
+async fn lay_out_cluster(dir: &LabDir, options: &Options) -> Result<(), LabError> {
     let to = dir.cluster();
     fs::create_dir_all(&to).map_err(|source| LabError::io("create", &to, source))?;
     match &options.cluster {
@@ -175,7 +175,7 @@ fn lay_out_cluster(dir: &LabDir, options: &Options) -> Result<(), LabError> {
         Cluster::Dir(from) => copy_files(from, &to)?,
     }
     match options.plugin {
-        Some(plugin) => set_plugin(dir, plugin),
+        Some(plugin) => set_plugin(dir, plugin).await,
         None => Ok(()),
     }
 }
@@ -208,8 +208,10 @@ pub async fn start(dir: &LabDir, node: &str, daemon: Daemon, progress: Progress)
 /// Changes the plugin in the lab's cluster directory.
 ///
 /// # Errors
-/// Those of writing there.
-pub fn set_plugin(dir: &LabDir, plugin: PluginMode) -> Result<(), LabError> {
-    let _ = (dir, plugin);
-    Ok(())
+/// [`LabError::Write`].
+pub async fn set_plugin(dir: &LabDir, plugin: PluginMode) -> Result<(), LabError> {
+    let name = CLUSTER_NETWORK_NAME.to_owned();
+    let network = ObjectRef { kind: Kind::ClusterNetwork, namespace: None, name };
+    let patch = json!({"pluginName": plugin.plugin_name()});
+    pod::change(dir, move |cluster| cluster.merge_patch(&network, &patch).map(drop)).await
 }
