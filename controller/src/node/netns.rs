@@ -365,4 +365,6 @@ fn on_own_thread<T: Send>(f: impl FnOnce() -> T + Send) -> Result<T, NetNsError>
 }
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;

@@ -28,6 +28,7 @@ mod block_list;
 mod netlink;
 
 pub use block_list::BlockList;
+pub use flowtables::feature::pods::mac as pod_mac;
 use netlink::{Failed, Netlink, Request};
 
 /// What a pod's sandbox gets.
@@ -99,6 +100,14 @@ pub enum SandboxError {
         /// The name.
         name: String,
     },
+    /// The gateway is not where the pod could reach it.
+    #[error("the gateway {gateway} is not in the subnet of the pod's address {address}")]
+    Gateway {
+        /// The gateway.
+        gateway: Ipv4Addr,
+        /// The pod's address.
+        address: Ipv4Net,
+    },
     /// A step failed.
     #[error("could not {step}: {source}{undo}")]
     Step {
@@ -134,12 +143,6 @@ impl From<NetNsError> for SandboxError {
     fn from(error: NetNsError) -> SandboxError {
         SandboxError::NetNs { error, undo: String::new() }
     }
-}
-
-/// The MAC of a pod's interface: `0a:58` and the address.
-pub fn pod_mac(address: Ipv4Addr) -> [u8; 6] {
-    let [a, b, c, d] = address.octets();
-    [0x0a, 0x58, a, b, c, d]
 }
 
 /// The name of the host's end: `veth` and 8 hexadecimal digits that depend on the container and its interface only,
@@ -187,6 +190,10 @@ pub async fn wire(spec: &SandboxSpec) -> Result<Wired, SandboxError> {
 /// # Errors
 /// Any [`SandboxError`].
 pub fn wire_blocking(spec: &SandboxSpec) -> Result<Wired, SandboxError> {
+    let SandboxSpec { gateway, address, .. } = *spec;
+    if !address.contains(&gateway) {
+        return Err(SandboxError::Gateway { gateway, address });
+    }
     let (wired, pod_ifindex) = create_pair(spec)?;
     let configured = match netns::run_in(&spec.netns, || configure_pod(spec, pod_ifindex)) {
         Ok(configured) => configured,

@@ -1,81 +1,53 @@
 #![allow(clippy::unwrap_used)]
 
-use std::process::Command;
-
+use super::testing::{Namespace, says};
 use super::*;
-
-/// What `ip` says; tests that need it fail with the way to get it.
-fn ip(arguments: &str) -> String {
-    let output =
-        Command::new("ip").args(arguments.split(' ')).output().expect("ip is missing: run `make deps`");
-    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// A named namespace that goes away with the test.
-struct Named(String);
-
-impl Named {
-    fn new(test: &str) -> Named {
-        Named(format!("t-{test}-{}", std::process::id()))
-    }
-}
-
-impl Drop for Named {
-    fn drop(&mut self) {
-        let _ = NetNs::delete_named(&self.0);
-    }
-}
 
 #[test]
 fn named_namespaces_are_those_of_ip_netns() {
-    let name = Named::new("named");
-    let ns = NetNs::create_named(&name.0).unwrap();
-    assert!(ip("netns list").split_whitespace().any(|word| word == name.0));
-    assert_eq!(ns.inode().unwrap(), fs::metadata(Path::new(NAMED).join(&name.0)).unwrap().ino());
-    assert_eq!(NetNs::open_named(&name.0).unwrap().inode().unwrap(), ns.inode().unwrap());
+    let Namespace { name, ns } = &Namespace::new("named");
+    assert!(says("ip netns list").split_whitespace().any(|word| word == name));
+    assert_eq!(ns.inode().unwrap(), fs::metadata(Path::new(NAMED).join(name)).unwrap().ino());
+    assert_eq!(NetNs::open_named(name).unwrap().inode().unwrap(), ns.inode().unwrap());
     assert_ne!(NetNs::current().unwrap().inode().unwrap(), ns.inode().unwrap());
-    let again = NetNs::create_named(&name.0).unwrap_err();
+    let again = NetNs::create_named(name).unwrap_err();
     assert!(matches!(again, NetNsError::Exists { .. }), "{again}");
 
-    assert!(NetNs::delete_named(&name.0).unwrap());
-    assert!(!NetNs::delete_named(&name.0).unwrap());
-    assert!(!ip("netns list").contains(&name.0));
-    let gone = NetNs::open_named(&name.0).unwrap_err();
+    assert!(NetNs::delete_named(name).unwrap());
+    assert!(!NetNs::delete_named(name).unwrap());
+    assert!(!says("ip netns list").contains(name));
+    let gone = NetNs::open_named(name).unwrap_err();
     assert!(matches!(gone, NetNsError::NotFound { .. }), "{gone}");
 }
 
 #[test]
 fn ip_netns_deletes_ours_and_we_its() {
-    let name = Named::new("both");
-    NetNs::create_named(&name.0).unwrap();
-    ip(&format!("netns delete {}", name.0));
-    ip(&format!("netns add {}", name.0));
-    NetNs::open_named(&name.0).unwrap();
-    assert!(NetNs::delete_named(&name.0).unwrap());
+    let Namespace { name, .. } = &Namespace::new("both");
+    says(&format!("ip netns delete {name}"));
+    says(&format!("ip netns add {name}"));
+    NetNs::open_named(name).unwrap();
+    assert!(NetNs::delete_named(name).unwrap());
 }
 
 #[test]
 fn many_at_once() {
-    let names: Vec<Named> = (0..8).map(|n| Named::new(&format!("many{n}"))).collect();
-    thread::scope(|scope| {
-        for name in &names {
-            scope.spawn(|| NetNs::create_named(&name.0).unwrap());
-        }
+    let made: Vec<Namespace> = thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..8).map(|n| scope.spawn(move || Namespace::new(&format!("many{n}")))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    for name in &names {
-        let path = format!("{NAMED}/{}", name.0);
+    for Namespace { name, .. } in &made {
+        let path = format!("{NAMED}/{name}");
         assert_eq!(mounts.lines().filter(|line| line.contains(&path)).count(), 1, "{mounts}");
     }
 }
 
 #[test]
 fn children_inherit_the_namespace_and_the_caller_stays() {
-    let name = Named::new("child");
-    let ns = NetNs::create_named(&name.0).unwrap();
+    let Namespace { ns, .. } = &Namespace::new("child");
     let before = NetNs::current().unwrap().inode().unwrap();
-    let links = run_in(&ns, || ip("-o link")).unwrap();
+    let links = run_in(ns, || says("ip -o link")).unwrap();
     assert_eq!(links.lines().count(), 1, "{links}");
     assert!(links.contains("lo: <LOOPBACK>"), "{links}");
     assert_eq!(NetNs::current().unwrap().inode().unwrap(), before);
@@ -84,13 +56,12 @@ fn children_inherit_the_namespace_and_the_caller_stays() {
 #[tokio::test]
 async fn async_forms() {
     use futures::TryStreamExt;
-    let name = Named::new("async");
-    let ns = NetNs::create_named(&name.0).unwrap();
-    let inside = spawn_in(&ns, || NetNs::current().unwrap().inode().unwrap()).await.unwrap();
+    let Namespace { ns, .. } = &Namespace::new("async");
+    let inside = spawn_in(ns, || NetNs::current().unwrap().inode().unwrap()).await.unwrap();
     assert_eq!(inside, ns.inode().unwrap());
-    let links: Vec<_> = netlink_in(&ns).unwrap().link().get().execute().try_collect().await.unwrap();
+    let links: Vec<_> = netlink_in(ns).unwrap().link().get().execute().try_collect().await.unwrap();
     assert_eq!(links.len(), 1, "{links:?}");
-    let lost = spawn_in(&ns, || panic!("expected by the test")).await;
+    let lost = spawn_in(ns, || panic!("expected by the test")).await;
     assert!(matches!(lost, Err::<(), _>(NetNsError::Lost)));
 }
 
@@ -122,17 +93,14 @@ fn names_that_are_no_file_names() {
 
 #[test]
 fn checksum_offload() {
-    let name = Named::new("csum");
-    let ns = NetNs::create_named(&name.0).unwrap();
-    run_in(&ns, || {
-        ip("link add name a type veth peer name b");
+    let Namespace { ns, .. } = &Namespace::new("csum");
+    run_in(ns, || {
+        says("ip link add name a type veth peer name b");
         assert!(tx_checksum_offload("a").unwrap());
         set_tx_checksum_offload("a", false).unwrap();
         assert!(!tx_checksum_offload("a").unwrap());
         assert!(tx_checksum_offload("b").unwrap());
-        let shown =
-            Command::new("ethtool").args(["-k", "a"]).output().expect("ethtool is missing: run `make deps`");
-        let shown = String::from_utf8(shown.stdout).unwrap();
+        let shown = says("ethtool -k a");
         assert!(
             shown.contains("tx-checksumming: off") && shown.contains("tx-tcp-segmentation: off"),
             "{shown}"

@@ -1,39 +1,29 @@
 #![allow(clippy::unwrap_used)]
 
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::node::netns::testing::{Namespace, says};
 
-/// A namespace that stands for the node and one for a pod. What acts on the calling process's namespace runs in the
-/// node's through [`Fixture::on_node`].
+/// A namespace that stands for the node, in which everything runs that acts on the calling process's namespace, and
+/// one for a pod.
 struct Fixture {
-    names: [String; 2],
-    node: NetNs,
-    pod: NetNs,
-}
-
-impl Drop for Fixture {
-    fn drop(&mut self) {
-        for name in &self.names {
-            let _ = NetNs::delete_named(name);
-        }
-    }
+    node: Namespace,
+    pod: Namespace,
 }
 
 impl Fixture {
     fn new(test: &str) -> Fixture {
-        let names = ["n", "p"].map(|end| format!("t-{test}-{end}-{}", std::process::id()));
-        let [node, pod] = names.each_ref().map(|name| NetNs::create_named(name).unwrap());
-        Fixture { names, node, pod }
+        let [node, pod] = ["n", "p"].map(|end| Namespace::new(&format!("{test}-{end}")));
+        Fixture { node, pod }
     }
 
     fn spec(&self) -> SandboxSpec {
         let gateway = Ipv4Addr::new(10, 128, 2, 1);
         let cluster = ["10.128.0.0/14".parse().unwrap(), "10.132.0.0/16".parse().unwrap()];
         SandboxSpec {
-            netns: self.pod.clone(),
+            netns: self.pod.ns.clone(),
             ifname: "eth0".into(),
             host_veth: "vethtest".into(),
             mac: pod_mac(Ipv4Addr::new(10, 128, 2, 9)),
@@ -46,37 +36,13 @@ impl Fixture {
         }
     }
 
-    fn on_node<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
-        netns::run_in(&self.node, f).unwrap()
-    }
-
     fn wire(&self, spec: &SandboxSpec) -> Result<Wired, SandboxError> {
-        self.on_node(|| wire_blocking(spec))
+        self.node.run(|| wire_blocking(spec))
     }
 
     fn unwire(&self, name: &str) -> bool {
-        self.on_node(|| unwire_blocking(name)).unwrap()
+        self.node.run(|| unwire_blocking(name)).unwrap()
     }
-
-    fn says_node(&self, command: &str) -> String {
-        self.on_node(|| says(command))
-    }
-
-    fn says_pod(&self, command: &str) -> String {
-        netns::run_in(&self.pod, || says(command)).unwrap()
-    }
-}
-
-/// What a program prints; a test that misses one fails with the way to get it.
-fn says(command: &str) -> String {
-    let mut words = command.split(' ');
-    let program = words.next().unwrap();
-    let output = Command::new(program).args(words).output();
-    let output = output.unwrap_or_else(|error| panic!("{program}: {error}: run `make deps`"));
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command}: {error}");
-    let text = String::from_utf8(output.stdout).unwrap();
-    text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
@@ -86,21 +52,21 @@ fn what_ip_and_ethtool_see() {
     assert_eq!(wired.host_veth, "vethtest");
     assert_eq!(wired.pod_mac, [0x0a, 0x58, 10, 128, 2, 9]);
 
-    let host = f.says_node("ip -o link show vethtest");
+    let host = f.node.says("ip -o link show vethtest");
     let mac = wired.host_mac.map(|byte| format!("{byte:02x}")).join(":");
     assert!(host.starts_with(&format!("{}: vethtest@if", wired.host_ifindex)), "{host}");
     assert!(host.contains(&mac) && host.contains("mtu 1400") && host.contains(",UP"), "{host}");
 
-    let pod = f.says_pod("ip -o link show eth0");
+    let pod = f.pod.says("ip -o link show eth0");
     assert!(
         pod.contains("0a:58:0a:80:02:09") && pod.contains("mtu 1400") && pod.contains("LOWER_UP"),
         "{pod}"
     );
-    assert!(f.says_pod("ip -o link show lo").contains(",UP"));
-    let address = f.says_pod("ip -o -4 address show eth0");
+    assert!(f.pod.says("ip -o link show lo").contains(",UP"));
+    let address = f.pod.says("ip -o -4 address show eth0");
     assert!(address.contains("inet 10.128.2.9/23 brd 10.128.3.255 scope global eth0"), "{address}");
     assert_eq!(
-        f.says_pod("ip route"),
+        f.pod.says("ip route"),
         "default via 10.128.2.1 dev eth0\n\
          10.128.0.0/14 dev eth0 scope link\n\
          10.128.2.0/23 dev eth0 proto kernel scope link src 10.128.2.9\n\
@@ -108,13 +74,13 @@ fn what_ip_and_ethtool_see() {
          172.30.0.0/16 via 10.128.2.1 dev eth0\n\
          224.0.0.0/4 dev eth0 scope link"
     );
-    let features = f.says_pod("ethtool -k eth0");
+    let features = f.pod.says("ethtool -k eth0");
     assert!(features.contains("tx-checksumming: off"), "{features}");
-    assert!(f.says_node("ethtool -k vethtest").contains("tx-checksumming: on"));
+    assert!(f.node.says("ethtool -k vethtest").contains("tx-checksumming: on"));
 
     assert!(f.unwire("vethtest"));
     assert!(!f.unwire("vethtest"));
-    assert!(!f.says_pod("ip -o link").contains("eth0"));
+    assert!(!f.pod.says("ip -o link").contains("eth0"));
 }
 
 #[test]
@@ -124,8 +90,8 @@ fn variations() {
     let spec =
         SandboxSpec { ifname: "net1".into(), routes: vec![route], tx_checksum_offload: true, ..f.spec() };
     f.wire(&spec).unwrap();
-    assert!(f.says_pod("ip route").contains("10.128.0.0/14 dev net1 scope link mtu 1300"));
-    assert!(f.says_pod("ethtool -k net1").contains("tx-checksumming: on"));
+    assert!(f.pod.says("ip route").contains("10.128.0.0/14 dev net1 scope link mtu 1300"));
+    assert!(f.pod.says("ethtool -k net1").contains("tx-checksumming: on"));
 }
 
 #[test]
@@ -138,8 +104,8 @@ fn names_that_are_taken() {
     let error = f.wire(&other).unwrap_err();
     assert!(matches!(&error, SandboxError::InterfaceExists { name } if name == "eth0"), "{error}");
     // What was there is untouched, nothing was added.
-    assert_eq!(f.says_node("ip -o link").lines().count(), 2);
-    assert!(f.says_pod("ip route").starts_with("default via 10.128.2.1"));
+    assert_eq!(f.node.says("ip -o link").lines().count(), 2);
+    assert!(f.pod.says("ip route").starts_with("default via 10.128.2.1"));
 }
 
 #[test]
@@ -161,8 +127,11 @@ fn a_failed_step_is_named_and_everything_undone() {
     assert!(error.starts_with("could not create the veth pair: "), "{error}");
     let error = f.wire(&SandboxSpec { ifname: "a/b".into(), ..f.spec() }).unwrap_err().to_string();
     assert!(error.starts_with("could not create the veth pair: "), "{error}");
-    assert_eq!(f.says_node("ip -o link").lines().count(), 1);
-    assert_eq!(f.says_pod("ip -o link").lines().count(), 1);
+    assert_eq!(f.node.says("ip -o link").lines().count(), 1);
+    assert_eq!(f.pod.says("ip -o link").lines().count(), 1);
+    let spec = SandboxSpec { gateway: Ipv4Addr::new(10, 128, 4, 1), ..f.spec() };
+    let error = f.wire(&spec).unwrap_err().to_string();
+    assert_eq!(error, "the gateway 10.128.4.1 is not in the subnet of the pod's address 10.128.2.9/23");
     f.wire(&f.spec()).unwrap();
 }
 
@@ -170,7 +139,7 @@ fn a_failed_step_is_named_and_everything_undone() {
 fn the_pods_namespace_has_lost_its_name() {
     let f = Fixture::new("gone");
     f.wire(&f.spec()).unwrap();
-    NetNs::delete_named(&f.names[1]).unwrap();
+    NetNs::delete_named(&f.pod.name).unwrap();
     // `f.pod` still holds the namespace, so the pair lives.
     assert!(f.unwire("vethtest"));
     assert!(!f.unwire("vethtest"));
@@ -182,7 +151,7 @@ fn block_list_as_nft_prints_it() {
     let spec = SandboxSpec { block_list: Some(BlockList::default()), ..f.spec() };
     f.wire(&spec).unwrap();
     assert_eq!(
-        f.says_pod("nft list ruleset"),
+        f.pod.says("nft list ruleset"),
         "table ip openshift-block-output {\n\
          \tchain block {\n\
          \t\ttcp dport 22623-22624 tcp flags syn / fin,syn,rst,ack reject\n\
@@ -201,7 +170,7 @@ fn block_list_as_nft_prints_it() {
          \t}\n\
          }"
     );
-    let again = netns::run_in(&f.pod, || install(&BlockList::default())).unwrap().unwrap_err().to_string();
+    let again = f.pod.run(|| install(&BlockList::default())).unwrap_err().to_string();
     assert!(again.contains("openshift-block-output") && again.contains("exists"), "{again}");
     assert_eq!(BlockList::for_platform("AlibabaCloud").metadata, Ipv4Addr::new(100, 100, 100, 200));
     assert_eq!(BlockList::for_platform("AWS"), BlockList::default());
@@ -214,7 +183,7 @@ fn block_list_rejects() {
     use std::net::{SocketAddr, TcpStream, UdpSocket};
     let f = Fixture::new("reject");
     f.wire(&SandboxSpec { block_list: Some(BlockList::default()), ..f.spec() }).unwrap();
-    netns::run_in(&f.pod, || {
+    f.pod.run(|| {
         let tcp = |address: &str| {
             let address: SocketAddr = address.parse().unwrap();
             TcpStream::connect_timeout(&address, Duration::from_millis(100)).unwrap_err().kind()
@@ -232,8 +201,7 @@ fn block_list_rejects() {
         };
         assert_eq!(udp("169.254.169.254:123").unwrap_err().kind(), ErrorKind::PermissionDenied);
         udp("169.254.169.254:53").unwrap();
-    })
-    .unwrap();
+    });
 }
 
 #[test]
@@ -241,7 +209,7 @@ fn many_at_once() {
     const PODS: u8 = 20;
     let f = Fixture::new("many");
     let pods: Vec<Fixture> = (0..PODS).map(|n| Fixture::new(&format!("many{n}"))).collect();
-    let wired: Vec<Wired> = f.on_node(|| {
+    let wired: Vec<Wired> = f.node.run(|| {
         thread::scope(|scope| {
             let threads: Vec<_> = pods
                 .iter()
@@ -255,7 +223,7 @@ fn many_at_once() {
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         })
     });
-    assert_eq!(f.says_node("ip -o link").lines().count(), 1 + usize::from(PODS));
+    assert_eq!(f.node.says("ip -o link").lines().count(), 1 + usize::from(PODS));
     for one in wired {
         assert!(f.unwire(&one.host_veth));
     }
@@ -265,8 +233,8 @@ fn many_at_once() {
 async fn async_forms() {
     let f = Fixture::new("async");
     // Only the calls that act on the pod's namespace: the process is in the root namespace.
-    block_list(&f.pod, BlockList::default()).await.unwrap();
-    assert!(f.says_pod("nft list ruleset").contains("169.254.169.254"));
+    block_list(&f.pod.ns, BlockList::default()).await.unwrap();
+    assert!(f.pod.says("nft list ruleset").contains("169.254.169.254"));
     assert!(!unwire("veth-not-there").await.unwrap());
 }
 
@@ -289,15 +257,15 @@ fn times() {
     for n in 0..50 {
         let pod = Fixture::new(&format!("time{n}"));
         let spec = pod.spec();
-        f.on_node(|| {
+        f.node.run(|| {
             let start = Instant::now();
             wire_blocking(&spec).unwrap();
             let wired = Instant::now();
-            netns::run_in(&pod.pod, || install(&BlockList::default())).unwrap().unwrap();
+            pod.pod.run(|| install(&BlockList::default())).unwrap();
             let listed = Instant::now();
-            netns::run_in(&pod.pod, || ()).unwrap();
+            pod.pod.run(|| ());
             let entered = Instant::now();
-            netns::run_in(&pod.pod, || says("nft add table ip other")).unwrap();
+            pod.pod.run(|| says("nft add table ip other"));
             let spawned = Instant::now();
             unwire_blocking(&spec.host_veth).unwrap();
             let times =
