@@ -16,7 +16,7 @@ use std::sync::Arc;
 use crate::value::{Datum, Uuid};
 
 pub(crate) use layout::Layout;
-use sharded::Sharded;
+use sharded::{Few, Sharded};
 pub use table::{Row, Table};
 pub(crate) use update::{Form, Updates, UpdatesSeed};
 pub use update::{Kind, RowChange};
@@ -36,7 +36,7 @@ pub struct Replica {
     /// One for each table of the layout, in its order.
     tables: Vec<Arc<Table>>,
     /// Who refers to a row: table (position in the layout) and row, once for each column that does.
-    referrers: Sharded<Uuid, Vec<(u16, Uuid)>>,
+    referrers: Sharded<Uuid, Few<(u16, Uuid)>>,
     generation: u64,
     last_transaction: Option<Uuid>,
 }
@@ -119,7 +119,7 @@ impl Replica {
     /// The rows of a table that refer to a row, through whatever column.
     pub fn referrers<'a>(&'a self, table: &str, to: Uuid) -> impl Iterator<Item = &'a Arc<Row>> {
         let position = self.layout.position(table);
-        let referrers = self.referrers.get(&to).map(Vec::as_slice).unwrap_or_default();
+        let referrers = self.referrers.get(&to).map(Few::as_slice).unwrap_or_default();
         referrers
             .iter()
             .filter(move |(at, _)| position == Some(usize::from(*at)))
@@ -142,10 +142,8 @@ impl Replica {
             let (gone, come) = reference_differences(before.as_ref(), after.as_ref());
             for to in gone {
                 let referrers = self.referrers.entry(to);
-                if let Some(found) = referrers.iter().position(|entry| *entry == (at, uuid)) {
-                    referrers.swap_remove(found);
-                }
-                if referrers.is_empty() {
+                referrers.remove(&(at, uuid));
+                if referrers.as_slice().is_empty() {
                     self.referrers.remove(&to);
                 }
             }

@@ -2,6 +2,7 @@
 
 mod datum;
 mod json;
+mod strings;
 #[cfg(test)]
 mod tests;
 
@@ -9,9 +10,11 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
+use std::sync::Arc;
 
 pub use datum::{Datum, Map, Set};
-pub(crate) use json::UuidText;
+pub(crate) use json::{DatumSeed, UuidText};
+pub(crate) use strings::Strings;
 
 /// A row's 128-bit identity (RFC 7047 §5.1 `<uuid>`), in network byte order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -84,8 +87,9 @@ pub enum Atom {
     Real(f64),
     /// `true` or `false`.
     Boolean(bool),
-    /// A string of Unicode characters, never containing U+0000 in a real database.
-    String(String),
+    /// A string of Unicode characters, never containing U+0000 in a real database. Shared, because a replica
+    /// holds the same few thousands of times.
+    String(Arc<str>),
     /// A reference to a row, or a row's own `_uuid`.
     Uuid(Uuid),
     /// A reference to a row inserted by the same transaction, by the name that its `insert` gave it
@@ -201,8 +205,8 @@ impl fmt::Display for Atom {
                 let mut chars = text.chars();
                 let plain = chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
                     && chars.all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
-                    && text != "true"
-                    && text != "false"
+                    && &**text != "true"
+                    && &**text != "false"
                     && text.parse::<Uuid>().is_err();
                 if plain { f.write_str(text) } else { write!(f, "{text:?}") }
             }
@@ -234,8 +238,8 @@ atom_from! {
     u16 => |value| Atom::Integer(value.into());
     f64 => |value| Atom::Real(value);
     bool => |value| Atom::Boolean(value);
-    &str => |value| Atom::String(value.to_owned());
-    &String => |value| Atom::String(value.clone());
-    String => |value| Atom::String(value);
+    &str => |value| Atom::String(value.into());
+    &String => |value| Atom::String(value.as_str().into());
+    String => |value| Atom::String(value.into());
     Uuid => |value| Atom::Uuid(value);
 }

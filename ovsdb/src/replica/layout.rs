@@ -1,16 +1,24 @@
 //! Which columns of which tables a replica holds, and where.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::monitor::Monitored;
 use crate::schema::{ColumnType, DatabaseSchema};
-use crate::value::Datum;
+use crate::value::{Datum, Strings};
 
 /// The monitored part of a schema.
-#[derive(Debug, PartialEq, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Layout {
     tables: Vec<Arc<TableLayout>>,
+    /// What the rows have in common; locked while an update is read.
+    strings: Mutex<Strings>,
+}
+
+impl PartialEq for Layout {
+    fn eq(&self, other: &Self) -> bool {
+        self.tables == other.tables
+    }
 }
 
 /// The monitored columns of a table, in the order of their names.
@@ -65,7 +73,11 @@ impl Layout {
                     .collect(),
             }))
         });
-        Layout { tables: tables.collect() }
+        Layout { tables: tables.collect(), strings: Mutex::default() }
+    }
+
+    pub(super) fn strings(&self) -> MutexGuard<'_, Strings> {
+        self.strings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn tables(&self) -> &[Arc<TableLayout>] {

@@ -1,6 +1,7 @@
 //! A hash map in shards that clones share until they change.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
 use crate::value::{Datum, Uuid};
@@ -23,10 +24,63 @@ impl Key for Uuid {
     }
 }
 
-impl Key for Datum {
+/// The hash of a datum, as a key that needs no copy of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Hash(u64);
+
+impl Hash {
+    pub(super) fn of(datum: &Datum) -> Hash {
+        Hash(BuildHasherDefault::<DefaultHasher>::default().hash_one(datum))
+    }
+}
+
+impl Key for Hash {
     fn shard(&self) -> u8 {
-        use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-        BuildHasherDefault::<DefaultHasher>::default().hash_one(self).to_le_bytes()[0]
+        let [first, ..] = self.0.to_le_bytes();
+        first
+    }
+}
+
+/// A list that is mostly of one, which it then holds without an allocation.
+#[derive(Debug, Clone)]
+pub(super) enum Few<T> {
+    One([T; 1]),
+    Any(Vec<T>),
+}
+
+impl<T> Default for Few<T> {
+    fn default() -> Self {
+        Few::Any(Vec::new())
+    }
+}
+
+impl<T: Copy + PartialEq> Few<T> {
+    pub(super) fn as_slice(&self) -> &[T] {
+        match self {
+            Few::One(one) => one,
+            Few::Any(any) => any,
+        }
+    }
+
+    pub(super) fn push(&mut self, new: T) {
+        match self {
+            Few::One([one]) => *self = Few::Any(vec![*one, new]),
+            Few::Any(any) if any.is_empty() => *self = Few::One([new]),
+            Few::Any(any) => any.push(new),
+        }
+    }
+
+    /// Removes one occurrence.
+    pub(super) fn remove(&mut self, old: &T) {
+        match self {
+            Few::One([one]) if one == old => *self = Few::default(),
+            Few::One(_) => {}
+            Few::Any(any) => {
+                if let Some(at) = any.iter().position(|candidate| candidate == old) {
+                    any.swap_remove(at);
+                }
+            }
+        }
     }
 }
 

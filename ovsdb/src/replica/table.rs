@@ -4,21 +4,78 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::layout::TableLayout;
-use super::sharded::Sharded;
+use super::sharded::{Few, Hash, Sharded};
 use crate::schema::ColumnType;
 use crate::value::{Datum, Uuid};
 
-/// One row: the values of its table's monitored columns.
-#[derive(Clone, PartialEq)]
-pub struct Row {
-    layout: Arc<TableLayout>,
-    uuid: Uuid,
+/// The values of a row.
+///
+/// Most columns of most rows have their default, so only the others are stored: of the first 128 columns those that
+/// `present` has a bit for, and all beyond.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Cells {
+    present: u128,
     values: Box<[Datum]>,
 }
 
+impl Cells {
+    /// From columns by position, in any order; those not named have their default, of a name given twice the last
+    /// value counts.
+    pub(super) fn new(layout: &TableLayout, mut columns: Vec<(usize, Datum)>) -> Cells {
+        columns.sort_by_key(|(at, _)| *at);
+        let mut present = 0;
+        let mut values = Vec::with_capacity(columns.len());
+        let mut columns = columns.into_iter().peekable();
+        let mut next_dense = SPARSE;
+        while let Some((at, value)) = columns.next() {
+            if columns.peek().is_some_and(|(next, _)| *next == at) {
+                continue;
+            }
+            match bit(at) {
+                Some(bit) if layout.defaults.get(at) != Some(&value) => {
+                    present |= bit;
+                    values.push(value);
+                }
+                Some(_) => {}
+                None => {
+                    values.extend(layout.defaults.get(next_dense..at).into_iter().flatten().cloned());
+                    values.push(value);
+                    next_dense = at.saturating_add(1);
+                }
+            }
+        }
+        values.extend(layout.defaults.get(next_dense..).into_iter().flatten().cloned());
+        Cells { present, values: values.into_boxed_slice() }
+    }
+}
+
+/// How many columns are stored only where they differ from their default.
+const SPARSE: usize = 128;
+
+/// A column's bit in [`Cells::present`]; `None` beyond the first [`SPARSE`].
+fn bit(position: usize) -> Option<u128> {
+    1u128.checked_shl(u32::try_from(position).ok()?)
+}
+
+/// One row: the values of its table's monitored columns.
+#[derive(Clone)]
+pub struct Row {
+    layout: Arc<TableLayout>,
+    uuid: Uuid,
+    cells: Cells,
+}
+
+impl PartialEq for Row {
+    fn eq(&self, other: &Self) -> bool {
+        self.uuid == other.uuid
+            && self.cells == other.cells
+            && (Arc::ptr_eq(&self.layout, &other.layout) || self.layout == other.layout)
+    }
+}
+
 impl Row {
-    pub(super) fn new(layout: Arc<TableLayout>, uuid: Uuid, values: Box<[Datum]>) -> Row {
-        Row { layout, uuid, values }
+    pub(super) fn new(layout: Arc<TableLayout>, uuid: Uuid, cells: Cells) -> Row {
+        Row { layout, uuid, cells }
     }
 
     /// Its `_uuid`.
@@ -58,7 +115,7 @@ impl Row {
 
     /// The monitored columns in the order of their names.
     pub fn columns(&self) -> impl Iterator<Item = (&str, &Datum)> {
-        self.layout.column_names().zip(&self.values)
+        self.layout.column_names().enumerate().filter_map(|(at, name)| Some((name, self.at(at)?)))
     }
 
     pub(super) fn layout(&self) -> &Arc<TableLayout> {
@@ -66,11 +123,25 @@ impl Row {
     }
 
     pub(super) fn at(&self, position: usize) -> Option<&Datum> {
-        self.values.get(position)
+        let Cells { present, values } = &self.cells;
+        let Some(bit) = bit(position) else {
+            let sparse = present.count_ones() as usize;
+            return values.get(position.checked_sub(SPARSE)?.checked_add(sparse)?);
+        };
+        if present & bit == 0 {
+            return self.layout.defaults.get(position);
+        }
+        let before = present & bit.wrapping_sub(1);
+        values.get(before.count_ones() as usize)
     }
 
-    pub(super) fn values(&self) -> &[Datum] {
-        &self.values
+    /// The columns with their positions.
+    pub(super) fn positions(&self) -> impl Iterator<Item = (usize, &Datum)> {
+        (0..self.layout.defaults.len()).filter_map(|at| Some((at, self.at(at)?)))
+    }
+
+    pub(super) fn cells(&self) -> &Cells {
+        &self.cells
     }
 }
 
@@ -92,9 +163,10 @@ impl fmt::Debug for Row {
 pub struct Table {
     layout: Arc<TableLayout>,
     rows: Sharded<Uuid, Arc<Row>>,
-    /// One for each indexed column, in the layout's order. Several rows may share a value for a moment within an
-    /// update, and for good where the caller asked for an index that the schema does not promise to be unique.
-    indexes: Box<[Sharded<Datum, Vec<Uuid>>]>,
+    /// One for each indexed column, in the layout's order: the rows by the hash of their value, which a look-up
+    /// compares. Several rows may share a value for a moment within an update, and for good where the caller asked
+    /// for an index that the schema does not promise to be unique.
+    indexes: Box<[Sharded<Hash, Few<Uuid>>]>,
 }
 
 impl Table {
@@ -141,16 +213,13 @@ impl Table {
         let index = position
             .and_then(|position| self.layout.indexed.iter().position(|indexed| *indexed == position))
             .and_then(|at| self.indexes.get(at));
-        let (hits, walk) = match (index, position) {
-            (Some(index), _) => (index.get(&value).map(Vec::as_slice).unwrap_or_default(), None),
-            (None, Some(position)) => (&[][..], Some((position, self.rows()))),
-            (None, None) => (&[][..], None),
+        let (hits, walk) = match index {
+            Some(index) => (index.get(&Hash::of(&value)).map(Few::as_slice).unwrap_or_default(), None),
+            None => (&[][..], Some(self.rows())),
         };
-        let walked = walk.into_iter().flat_map(move |(position, rows)| {
-            let value = value.clone();
-            rows.filter(move |row| row.at(position) == Some(&value))
-        });
-        hits.iter().filter_map(|uuid| self.row(*uuid)).chain(walked)
+        let hits = hits.iter().filter_map(|uuid| self.row(*uuid));
+        let walk = walk.into_iter().flatten();
+        hits.chain(walk).filter(move |row| position.and_then(|position| row.at(position)) == Some(&value))
     }
 
     /// Replaces a row and keeps the indexes; returns the old one.
@@ -166,14 +235,15 @@ impl Table {
                 continue;
             }
             if let Some(before) = before {
-                let uuids = index.entry(before.clone());
-                uuids.retain(|candidate| *candidate != uuid);
-                if uuids.is_empty() {
-                    index.remove(before);
+                let hash = Hash::of(before);
+                let uuids = index.entry(hash);
+                uuids.remove(&uuid);
+                if uuids.as_slice().is_empty() {
+                    index.remove(&hash);
                 }
             }
             if let Some(after) = after {
-                index.entry(after.clone()).push(uuid);
+                index.entry(Hash::of(after)).push(uuid);
             }
         }
         old

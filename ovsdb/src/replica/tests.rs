@@ -191,3 +191,27 @@ fn malformed_updates_are_refused() {
         assert!(updates(&layout(), Form::V2, bad).is_err(), "{bad}");
     }
 }
+
+#[test]
+fn tables_of_many_columns_keep_every_value() {
+    let columns: Vec<String> = (0..140).map(|n| format!(r#""c{n:03}": {{"type": "integer"}}"#)).collect();
+    let schema = format!(
+        r#"{{"name": "W", "version": "1.0.0", "tables": {{"T": {{"columns": {{{}}}}}}}}}"#,
+        columns.join(",")
+    );
+    let layout = Layout::new(&serde_json::from_str(&schema).unwrap(), &Monitored::new().all_columns("T"));
+    let layout = Arc::new(layout);
+    let mut replica = Replica::empty(layout.clone());
+    let text = r#"{"T": {"@1": {"initial": {"c137": 7, "c003": 3, "c127": 1, "c128": 2, "c004": 0}}}}"#;
+    replica.resync(layout.clone(), updates(&layout, Form::V2, text).unwrap()).unwrap();
+    let text = r#"{"T": {"@1": {"modify": {"c139": 9, "c003": 0, "c000": 5, "c128": 0}}}}"#;
+    replica.apply(updates(&layout, Form::V2, text).unwrap()).unwrap();
+    let row = replica.row("T", uuid(1)).unwrap();
+    assert_eq!(row.columns().count(), 140);
+    let set: Vec<_> = row
+        .columns()
+        .filter(|(_, value)| value.as_i64() != Some(0))
+        .map(|(n, v)| (n, v.as_i64().unwrap()))
+        .collect();
+    assert_eq!(set, [("c000", 5), ("c127", 1), ("c137", 7), ("c139", 9)]);
+}

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::layout::{Layout, TableLayout};
-use super::table::Row;
+use super::table::{Cells, Row};
 use super::{Replica, ReplicaError};
 use crate::schema::ColumnType;
-use crate::value::{Atom, Datum, Uuid, UuidText};
+use crate::value::{Atom, Datum, DatumSeed, Strings, Uuid, UuidText};
 
 /// The two ways of writing an update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(crate) enum Form {
 #[derive(Debug)]
 enum RowUpdate {
     /// The whole row.
-    Whole(Box<[Datum]>),
+    Whole(Cells),
     /// The columns that changed, as differences.
     Difference(Vec<(usize, Datum)>),
     Delete,
@@ -100,21 +100,22 @@ impl Replica {
             };
             let old = next.tables.get(at).and_then(|table| table.row(uuid)).cloned();
             let new = match (update, &old) {
-                (RowUpdate::Whole(values), _) => Some(values),
-                (RowUpdate::Difference(columns), Some(old)) => {
-                    let mut values: Box<[Datum]> = old.values().into();
-                    for (position, difference) in columns {
-                        let column = layout.column(position).zip(values.get_mut(position));
-                        if let Some(((_, column_type), value)) = column {
+                (RowUpdate::Whole(cells), _) => Some(cells),
+                (RowUpdate::Difference(differences), Some(old)) => {
+                    let mut columns: Vec<(usize, Datum)> =
+                        old.positions().map(|(at, value)| (at, value.clone())).collect();
+                    for (position, difference) in differences {
+                        let column = layout.column(position).zip(columns.get_mut(position));
+                        if let Some(((_, column_type), (_, value))) = column {
                             *value = apply_difference(column_type, value, difference);
                         }
                     }
-                    Some(values)
+                    Some(Cells::new(&layout, columns))
                 }
                 (RowUpdate::Delete, Some(_)) => None,
                 (RowUpdate::Difference(_) | RowUpdate::Delete, None) => return Err(never_seen()),
             };
-            let new = new.map(|values| Arc::new(Row::new(layout.clone(), uuid, values)));
+            let new = new.map(|cells| Arc::new(Row::new(layout.clone(), uuid, cells)));
             if old == new {
                 continue;
             }
@@ -137,14 +138,14 @@ impl Replica {
         let mut changes = Vec::new();
         for (at, uuid, update) in updates.0 {
             let Some(table) = next.layout.tables().get(at).cloned() else { continue };
-            let RowUpdate::Whole(values) = update else {
+            let RowUpdate::Whole(cells) = update else {
                 let reason = format!("the first update has no whole row for {uuid}");
                 return Err(ReplicaError { table: table.name.to_string(), reason });
             };
             let old = self.row(&table.name, uuid).cloned();
             let new = match &old {
-                Some(old) if *old.layout() == table && *old.values() == *values => old.clone(),
-                _ => Arc::new(Row::new(table, uuid, values)),
+                Some(old) if *old.layout() == table && *old.cells() == cells => old.clone(),
+                _ => Arc::new(Row::new(table, uuid, cells)),
             };
             next.put(at, uuid, Some(new.clone()));
             if old.as_ref() != Some(&new) {
@@ -241,11 +242,13 @@ macro_rules! map_seed {
 
 map_seed!(UpdatesSeed<'l> -> Updates, "an object of table updates", |seed, map| {
     let mut updates = Vec::new();
+    let mut strings = seed.layout.strings();
     while let Some(name) = map.next_key::<std::borrow::Cow<'_, str>>()? {
         let position = seed.layout.position(&name);
         match position.and_then(|at| Some((at, seed.layout.tables().get(at)?))) {
             Some((at, table)) => {
-                map.next_value_seed(TableSeed { at, table, form: seed.form, into: &mut updates })?;
+                let into = &mut updates;
+                map.next_value_seed(TableSeed { at, table, form: seed.form, strings: &mut strings, into })?;
             }
             // Nobody asked for it.
             None => {
@@ -260,12 +263,13 @@ struct TableSeed<'l> {
     at: usize,
     table: &'l TableLayout,
     form: Form,
+    strings: &'l mut Strings,
     into: &'l mut Vec<(usize, Uuid, RowUpdate)>,
 }
 
 map_seed!(TableSeed<'l> -> (), "an object of row updates", |seed, map| {
     while let Some(UuidText(uuid)) = map.next_key()? {
-        let update = map.next_value_seed(RowSeed { table: seed.table, form: seed.form })?;
+        let update = map.next_value_seed(RowSeed { table: seed.table, form: seed.form, strings: seed.strings })?;
         seed.into.push((seed.at, uuid, update));
     }
     Ok(())
@@ -274,6 +278,7 @@ map_seed!(TableSeed<'l> -> (), "an object of row updates", |seed, map| {
 struct RowSeed<'l> {
     table: &'l TableLayout,
     form: Form,
+    strings: &'l mut Strings,
 }
 
 map_seed!(RowSeed<'l> -> RowUpdate, "a row update", |seed, map| {
@@ -282,10 +287,10 @@ map_seed!(RowSeed<'l> -> RowUpdate, "a row update", |seed, map| {
     while let Some(key) = map.next_key::<std::borrow::Cow<'_, str>>()? {
         match (seed.form, &*key) {
             (Form::V2, "initial" | "insert") | (Form::V1, "new") => {
-                update = Some(RowUpdate::Whole(map.next_value_seed(WholeSeed { table })?));
+                update = Some(RowUpdate::Whole(map.next_value_seed(WholeSeed { table, strings: seed.strings })?));
             }
             (Form::V2, "modify") => {
-                update = Some(RowUpdate::Difference(map.next_value_seed(ColumnsSeed { table })?));
+                update = Some(RowUpdate::Difference(map.next_value_seed(ColumnsSeed { table, strings: seed.strings })?));
             }
             (Form::V2, "delete") => {
                 map.next_value::<IgnoredAny>()?;
@@ -305,25 +310,25 @@ map_seed!(RowSeed<'l> -> RowUpdate, "a row update", |seed, map| {
 
 struct WholeSeed<'l> {
     table: &'l TableLayout,
+    strings: &'l mut Strings,
 }
 
-map_seed!(WholeSeed<'l> -> Box<[Datum]>, "a row", |seed, map| {
-    let mut values = seed.table.defaults.clone();
-    while let Some((at, datum)) = next_column(seed.table, &mut map)? {
-        if let Some(value) = at.and_then(|at| values.get_mut(at)) {
-            *value = datum;
-        }
+map_seed!(WholeSeed<'l> -> Cells, "a row", |seed, map| {
+    let mut columns = Vec::with_capacity(32);
+    while let Some((at, datum)) = next_column(seed.table, seed.strings, &mut map)? {
+        columns.extend(at.map(|at| (at, datum)));
     }
-    Ok(values)
+    Ok(Cells::new(seed.table, columns))
 });
 
 struct ColumnsSeed<'l> {
     table: &'l TableLayout,
+    strings: &'l mut Strings,
 }
 
 map_seed!(ColumnsSeed<'l> -> Vec<(usize, Datum)>, "a row", |seed, map| {
     let mut columns = Vec::new();
-    while let Some((at, datum)) = next_column(seed.table, &mut map)? {
+    while let Some((at, datum)) = next_column(seed.table, seed.strings, &mut map)? {
         columns.extend(at.map(|at| (at, datum)));
     }
     Ok(columns)
@@ -332,13 +337,16 @@ map_seed!(ColumnsSeed<'l> -> Vec<(usize, Datum)>, "a row", |seed, map| {
 /// The next column of a row; its position is `None` if it is not monitored.
 fn next_column<'de, A: MapAccess<'de>>(
     table: &TableLayout,
+    strings: &mut Strings,
     map: &mut A,
 ) -> Result<Option<(Option<usize>, Datum)>, A::Error> {
     let Some(name) = map.next_key::<std::borrow::Cow<'_, str>>()? else { return Ok(None) };
     let position = table.position(&name);
     match position.and_then(|at| Some((at, table.column(at)?))) {
         Some((at, (name, column_type))) => {
-            let datum = column_type.fit(map.next_value()?).map_err(|reason| {
+            let share_scalars = column_type.key.choices.is_some();
+            let datum = map.next_value_seed(DatumSeed { strings: Some(strings), share_scalars })?;
+            let datum = column_type.fit(datum).map_err(|reason| {
                 de::Error::custom(format_args!("table {}, column {name}: the value {reason}", table.name))
             })?;
             Ok(Some((Some(at), datum)))

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use serde::de::{self, Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 
-use super::{Atom, Datum, Uuid};
+use super::{Atom, Datum, Strings, Uuid};
 
 impl Serialize for Uuid {
     /// As `["uuid", "..."]`.
@@ -100,7 +100,7 @@ fn next<'de, T: Deserialize<'de>, S: SeqAccess<'de>>(seq: &mut S, what: &str) ->
 fn end<'de, S: SeqAccess<'de>>(seq: &mut S) -> Result<(), S::Error> {
     match seq.next_element::<IgnoredAny>()? {
         None => Ok(()),
-        Some(_) => Err(de::Error::custom("the array has more than two elements")),
+        Some(_) => Err(de::Error::custom("an array has more than two elements")),
     }
 }
 
@@ -122,63 +122,131 @@ macro_rules! visit_scalars {
             Ok($wrap(Atom::Real(value)))
         }
         fn visit_str<E: de::Error>(self, value: &str) -> Result<Self::Value, E> {
-            Ok($wrap(Atom::String(value.to_owned())))
-        }
-        fn visit_string<E: de::Error>(self, value: String) -> Result<Self::Value, E> {
-            Ok($wrap(Atom::String(value)))
+            let text = match self.0.strings {
+                Some(strings) if self.0.share_scalars => strings.share(value),
+                _ => value.into(),
+            };
+            Ok($wrap(Atom::String(text)))
         }
     };
 }
 
-impl<'de> Deserialize<'de> for Atom {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct AtomVisitor;
-        impl<'de> Visitor<'de> for AtomVisitor {
-            type Value = Atom;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an OVSDB atom")
-            }
-            visit_scalars!(|atom| atom);
-            fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<Atom, S::Error> {
-                let atom = match next(&mut seq, "its tag")? {
-                    Tag::Uuid => Atom::Uuid(next::<UuidText, _>(&mut seq, "the UUID")?.0),
-                    Tag::NamedUuid => Atom::NamedUuid(next(&mut seq, "the name")?),
-                    Tag::Set | Tag::Map => return Err(de::Error::custom("a set or map within another")),
-                };
-                end(&mut seq)?;
-                Ok(atom)
+/// Reads a datum, sharing strings that come again and again.
+#[derive(Default)]
+pub(crate) struct DatumSeed<'s> {
+    /// Where shared strings are; a map's keys always are.
+    pub(crate) strings: Option<&'s mut Strings>,
+    /// Whether scalars and a set's elements are shared too: those of an enum.
+    pub(crate) share_scalars: bool,
+}
+
+impl DatumSeed<'_> {
+    fn reborrow(&mut self, share_scalars: bool) -> DatumSeed<'_> {
+        DatumSeed { strings: self.strings.as_deref_mut(), share_scalars }
+    }
+}
+
+/// A position within a datum.
+struct AtomSeed<'s>(DatumSeed<'s>);
+struct AtomsSeed<'s>(DatumSeed<'s>);
+struct PairSeed<'s>(DatumSeed<'s>);
+struct PairsSeed<'s>(DatumSeed<'s>);
+
+macro_rules! seed {
+    ($seed:ident -> $value:ty, $how:ident, $expecting:literal, { $($visits:tt)* }) => {
+        impl<'de> DeserializeSeed<'de> for $seed<'_> {
+            type Value = $value;
+            fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<$value, D::Error> {
+                deserializer.$how(self)
             }
         }
-        deserializer.deserialize_any(AtomVisitor)
+        impl<'de> Visitor<'de> for $seed<'_> {
+            type Value = $value;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str($expecting)
+            }
+            $($visits)*
+        }
+    };
+}
+
+seed!(AtomSeed -> Atom, deserialize_any, "an OVSDB atom", {
+    visit_scalars!(|atom| atom);
+    fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<Atom, S::Error> {
+        let atom = match next(&mut seq, "its tag")? {
+            Tag::Uuid => Atom::Uuid(next::<UuidText, _>(&mut seq, "the UUID")?.0),
+            Tag::NamedUuid => Atom::NamedUuid(next(&mut seq, "the name")?),
+            Tag::Set | Tag::Map => return Err(de::Error::custom("a set or map within another")),
+        };
+        end(&mut seq)?;
+        Ok(atom)
+    }
+});
+
+seed!(AtomsSeed -> Vec<Atom>, deserialize_seq, "a set's elements", {
+    fn visit_seq<S: SeqAccess<'de>>(mut self, mut seq: S) -> Result<Vec<Atom>, S::Error> {
+        let mut atoms = Vec::new();
+        let share = self.0.share_scalars;
+        while let Some(atom) = seq.next_element_seed(AtomSeed(self.0.reborrow(share)))? {
+            atoms.push(atom);
+        }
+        Ok(atoms)
+    }
+});
+
+seed!(PairSeed -> (Atom, Atom), deserialize_seq, "a pair of key and value", {
+    fn visit_seq<S: SeqAccess<'de>>(mut self, mut seq: S) -> Result<(Atom, Atom), S::Error> {
+        let short = || de::Error::custom("a pair ends early");
+        let key = seq.next_element_seed(AtomSeed(self.0.reborrow(true)))?.ok_or_else(short)?;
+        let value = seq.next_element_seed(AtomSeed(self.0.reborrow(false)))?.ok_or_else(short)?;
+        end(&mut seq)?;
+        Ok((key, value))
+    }
+});
+
+seed!(PairsSeed -> Vec<(Atom, Atom)>, deserialize_seq, "a map's pairs", {
+    fn visit_seq<S: SeqAccess<'de>>(mut self, mut seq: S) -> Result<Vec<(Atom, Atom)>, S::Error> {
+        let mut pairs = Vec::new();
+        while let Some(pair) = seq.next_element_seed(PairSeed(self.0.reborrow(false)))? {
+            pairs.push(pair);
+        }
+        Ok(pairs)
+    }
+});
+
+/// The visitor of a whole datum.
+struct WholeSeed<'s>(DatumSeed<'s>);
+
+seed!(WholeSeed -> Datum, deserialize_any, "an OVSDB value", {
+    visit_scalars!(Datum::Atom);
+    fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<Datum, S::Error> {
+        let short = || de::Error::custom("the array ends after its tag");
+        let datum = match next(&mut seq, "its tag")? {
+            Tag::Uuid => Datum::Atom(Atom::Uuid(next::<UuidText, _>(&mut seq, "the UUID")?.0)),
+            Tag::NamedUuid => Datum::Atom(Atom::NamedUuid(next(&mut seq, "the name")?)),
+            Tag::Set => Datum::set(seq.next_element_seed(AtomsSeed(self.0))?.ok_or_else(short)?),
+            Tag::Map => Datum::map(seq.next_element_seed(PairsSeed(self.0))?.ok_or_else(short)?),
+        };
+        end(&mut seq)?;
+        Ok(datum)
+    }
+});
+
+impl<'de> DeserializeSeed<'de> for DatumSeed<'_> {
+    type Value = Datum;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Datum, D::Error> {
+        WholeSeed(self).deserialize(deserializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Atom {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        AtomSeed(DatumSeed::default()).deserialize(deserializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Datum {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct DatumVisitor;
-        impl<'de> Visitor<'de> for DatumVisitor {
-            type Value = Datum;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an OVSDB value")
-            }
-            visit_scalars!(Datum::Atom);
-            fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<Datum, S::Error> {
-                let datum = match next(&mut seq, "its tag")? {
-                    Tag::Uuid => Datum::Atom(Atom::Uuid(next::<UuidText, _>(&mut seq, "the UUID")?.0)),
-                    Tag::NamedUuid => Datum::Atom(Atom::NamedUuid(next(&mut seq, "the name")?)),
-                    Tag::Set => {
-                        let atoms: Vec<Atom> = next(&mut seq, "the set's elements")?;
-                        Datum::set(atoms)
-                    }
-                    Tag::Map => {
-                        let pairs: Vec<(Atom, Atom)> = next(&mut seq, "the map's pairs")?;
-                        Datum::map(pairs)
-                    }
-                };
-                end(&mut seq)?;
-                Ok(datum)
-            }
-        }
-        deserializer.deserialize_any(DatumVisitor)
+        DatumSeed::default().deserialize(deserializer)
     }
 }
