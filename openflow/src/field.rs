@@ -175,6 +175,11 @@ impl Field {
         self.info().width
     }
 
+    /// Position in the registry.
+    pub(crate) fn index(self) -> usize {
+        self.0.into()
+    }
+
     /// Whether this is `tun_metadataN`, whose values may be wider than 128 bits.
     pub fn is_tun_metadata(self) -> bool {
         usize::from(self.0) >= TUN_METADATA_BASE

@@ -1,5 +1,7 @@
 //! Flows and how they change.
 
+use std::time::Duration;
+
 use crate::{Instruction, Match, OfPort};
 
 /// Table number that means "all tables" in a request, and "you choose" in an add.
@@ -80,6 +82,19 @@ impl std::ops::BitOr for FlowFlags {
     fn bitor(self, other: FlowFlags) -> FlowFlags {
         FlowFlags(self.0 | other.0)
     }
+}
+
+/// A flow with its counters, from a dump.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowStats {
+    /// The flow.
+    pub flow: Flow,
+    /// Packets so far; `None` if the switch does not count them.
+    pub packets: Option<u64>,
+    /// Bytes so far; `None` if the switch does not count them.
+    pub bytes: Option<u64>,
+    /// How long it has been there.
+    pub duration: Duration,
 }
 
 /// `OFPFC_*` (OF1.3.5 §7.3.4.1).

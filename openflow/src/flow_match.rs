@@ -112,6 +112,13 @@ impl Match {
             }
             _ => self.put(field, value, mask),
         }
+        // An Ethernet type says that the packet is Ethernet.
+        if matches!(field, Field::ETH_TYPE | Field::PACKET_TYPE)
+            && self.get(Field::ETH_TYPE).is_some()
+            && self.exact(Field::PACKET_TYPE) == Some(0)
+        {
+            self.put(Field::PACKET_TYPE, 0, 0);
+        }
     }
 
     fn put(&mut self, field: Field, value: u128, mask: u128) {
@@ -131,7 +138,7 @@ impl Match {
 
     /// Adds (or replaces) a test of a tunnel option or unknown field.
     ///
-    /// A mask of all ones becomes an exact match, an empty one removes the field.
+    /// An empty mask removes the field.
     pub fn set_wide(&mut self, mut entry: WideEntry) {
         if let Some(mask) = &mut entry.mask {
             mask.resize(entry.value.len(), 0);
@@ -141,9 +148,6 @@ impl Match {
         }
         let found = self.wide.binary_search_by(|e| e.field.cmp(&entry.field));
         let wildcard = entry.mask.as_ref().is_some_and(|m| m.iter().all(|&b| b == 0));
-        if entry.mask.as_ref().is_some_and(|m| m.iter().all(|&b| b == 0xff)) {
-            entry.mask = None;
-        }
         match (found, wildcard) {
             (Ok(at), true) => {
                 self.wide.remove(at);
@@ -158,8 +162,9 @@ impl Match {
         }
     }
 
-    /// Adds a test that a tunnel option is there, whatever its value.
-    pub fn set_present(&mut self, entry: WideEntry) {
+    /// Adds an entry as it came from the wire. Unlike [`Match::set_wide`] it keeps an empty mask, which asks that a
+    /// tunnel option be there, whatever its value.
+    pub fn set_raw(&mut self, entry: WideEntry) {
         self.wide.retain(|e| e.field != entry.field);
         let at = self.wide.partition_point(|e| e.field < entry.field);
         self.wide.insert(at, entry);
@@ -216,7 +221,7 @@ pub(crate) fn widen_port(port: u128) -> u32 {
 /// A tunnel option in as few bytes as its value (or mask) needs.
 fn minimal_wide(field: Field, value: u128, mask: u128) -> WideEntry {
     let significant = if mask == u128::MAX { value } else { value | mask };
-    let skip = (significant.leading_zeros() / 8).min(15) as usize;
+    let skip = (significant.leading_zeros() / 8) as usize;
     let tail = |v: u128| v.to_be_bytes().into_iter().skip(skip).collect::<Vec<u8>>();
     let mask = (mask != u128::MAX).then(|| tail(mask));
     WideEntry { field: WideField::Known(field), value: tail(value), mask }

@@ -1,20 +1,26 @@
 //! OpenFlow 1.3 with the Nicira and ONF extensions of Open vSwitch: codec, `ovs-ofctl` text, client.
 
 pub mod action;
+mod codec;
 pub mod field;
 mod flow;
 mod flow_match;
 mod group;
 mod instruction;
+pub mod message;
 mod normal;
 mod port;
+mod prerequisite;
 mod text;
+mod wire;
 
 pub use action::{Action, Controller, Ct, CtZone, Nat, NatKind, Subfield};
 pub use field::{Field, FieldInfo};
-pub use flow::{Flow, FlowFlags, FlowMod, FlowModCommand, GROUP_ANY, NO_BUFFER, TABLE_ALL};
+pub use flow::{Flow, FlowFlags, FlowMod, FlowModCommand, FlowStats, GROUP_ANY, NO_BUFFER, TABLE_ALL};
 pub use flow_match::{Match, WideEntry, WideField};
 pub use group::{Bucket, Group, GroupMod, GroupModCommand, GroupType};
 pub use instruction::Instruction;
+pub use message::{Envelope, ErrorCode, ErrorMsg, FlowStatsRequest, MacAddr, Message, PortDesc};
 pub use port::OfPort;
 pub use text::{ParseError, parse_actions};
+pub use wire::{DecodeError, EncodeError, Reason};

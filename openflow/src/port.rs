@@ -5,7 +5,7 @@ use std::fmt;
 /// A port number, in the 32 bits of OpenFlow 1.1 and later (OF1.3.5 §7.2.1).
 ///
 /// Open vSwitch itself has 16-bit ports: 1 to 0xfeff are ports, and the reserved ones map onto 0xfffffff8 and up.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OfPort(pub u32);
 
 macro_rules! ports {

@@ -1,5 +1,7 @@
 //! The text syntax against `ovs-ofctl parse-flows`: what it makes of a flow is what we make of it.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // A test may stop at the first surprise.
+
 mod support;
 
 use openflow::{FlowMod, FlowModCommand};

@@ -105,7 +105,7 @@ fields! {
     /// Namespace and type of the outermost header (OF1.5).
     PACKET_TYPE "packet_type": 32 bits in 4, PacketType, exact, ro, None, [OXM_OF 44 "OXM_OF_PACKET_TYPE"];
     /// Hash of the packet, computed by a `select` group or `dp_hash` action.
-    DP_HASH "dp_hash": 32 bits in 4, Hexadecimal, mask, ro, None, [NICIRA 0 "NXOXM_ET_DP_HASH", NXM_NX 35 "NXM_NX_DP_HASH"];
+    DP_HASH "dp_hash": 32 bits in 4, Hexadecimal, mask, ro, None, [NXM_NX 35 "NXM_NX_DP_HASH", NICIRA 0 "NXOXM_ET_DP_HASH"];
     /// Recirculation id; zero for a packet that was never recirculated.
     RECIRC_ID "recirc_id": 32 bits in 4, Hexadecimal, exact, ro, None, [NXM_NX 36 "NXM_NX_RECIRC_ID"];
     /// Set by a conjunctive match ("conjunction" action).
@@ -182,13 +182,13 @@ fields! {
     NSH_C4 "nsh_c4" | "nshc4": 32 bits in 4, Hexadecimal, mask, rw, Nsh, [NSH 9 "NXOXM_NSH_C4"];
     /// Tunnel key: the VNI of VXLAN and Geneve, the key of GRE.
     TUN_ID "tun_id" | "tunnel_id": 64 bits in 8, Hexadecimal, mask, rw, None, [OXM_OF 38 "OXM_OF_TUNNEL_ID", NXM_NX 16 "NXM_NX_TUN_ID"];
+    TUN_FLAGS "tun_flags": 1 bits in 2, TunnelFlags, mask, rw, None, [NXM_NX 104 "NXM_NX_TUN_FLAGS"];
     TUN_SRC "tun_src": 32 bits in 4, Ipv4, mask, rw, None, [NXM_NX 31 "NXM_NX_TUN_IPV4_SRC"];
     TUN_DST "tun_dst": 32 bits in 4, Ipv4, mask, rw, None, [NXM_NX 32 "NXM_NX_TUN_IPV4_DST"];
     TUN_IPV6_SRC "tun_ipv6_src": 128 bits in 16, Ipv6, mask, rw, None, [NXM_NX 109 "NXM_NX_TUN_IPV6_SRC"];
     TUN_IPV6_DST "tun_ipv6_dst": 128 bits in 16, Ipv6, mask, rw, None, [NXM_NX 110 "NXM_NX_TUN_IPV6_DST"];
     TUN_GBP_ID "tun_gbp_id": 16 bits in 2, Decimal, mask, rw, None, [NXM_NX 38 "NXM_NX_TUN_GBP_ID"];
     TUN_GBP_FLAGS "tun_gbp_flags": 8 bits in 1, Hexadecimal, mask, rw, None, [NXM_NX 39 "NXM_NX_TUN_GBP_FLAGS"];
-    TUN_FLAGS "tun_flags": 1 bits in 2, TunnelFlags, mask, rw, None, [NXM_NX 104 "NXM_NX_TUN_FLAGS"];
     TUN_ERSPAN_IDX "tun_erspan_idx": 20 bits in 4, Hexadecimal, mask, rw, None, [NICIRA 11 "NXOXM_ET_ERSPAN_IDX"];
     TUN_ERSPAN_VER "tun_erspan_ver": 4 bits in 1, Decimal, mask, rw, None, [NICIRA 12 "NXOXM_ET_ERSPAN_VER"];
     TUN_ERSPAN_DIR "tun_erspan_dir": 1 bits in 1, Decimal, mask, rw, None, [NICIRA 13 "NXOXM_ET_ERSPAN_DIR"];

@@ -615,10 +615,6 @@ fn parse_nat(item: &Item<'_>) -> Result<Nat, ParseError> {
     if nat.hash && nat.random {
         return Err(item.whole.error("hash and random exclude each other"));
     }
-    if nat.addresses.is_none() {
-        // Without a range there is nothing to choose from.
-        (nat.persistent, nat.hash, nat.random) = (false, false, false);
-    }
     Ok(nat)
 }
 

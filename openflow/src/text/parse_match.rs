@@ -5,8 +5,9 @@ use std::str::FromStr;
 use super::error::ParseError;
 use super::lexer::{Delimiter, Item, Text, items};
 use super::value::{number_u8, number_u16, value_and_mask, wide_value};
-use crate::field::{Field, Prerequisite};
+use crate::field::Field;
 use crate::flow_match::{Match, WideEntry, WideField};
+use crate::prerequisite::{missing, network_type};
 
 /// Words that stand for an Ethernet type and, perhaps, an IP protocol.
 const PROTOCOLS: &[(&str, u16, Option<u8>)] = &[
@@ -95,8 +96,8 @@ impl<'a> MatchBuilder<'a> {
         match Field::by_name(word) {
             // Only asks that the option be there.
             Some(field) if field.is_tun_metadata() => {
-                let entry = WideEntry { field: WideField::Known(field), value: vec![0], mask: Some(vec![0]) };
-                self.fields.set_present(entry);
+                let entry = WideEntry { field: WideField::Known(field), value: vec![], mask: Some(vec![]) };
+                self.fields.set_raw(entry);
                 Ok(true)
             }
             Some(_) => Err(item.key.error(format!("`{word}` needs a value"))),
@@ -139,8 +140,8 @@ impl<'a> MatchBuilder<'a> {
             }
         }
         for &(field, text) in &self.written {
-            if let Some(missing) = missing_prerequisite(&self.fields, field) {
-                return Err(text.error(format!("{field} needs {missing} in the match")));
+            if let Some(needed) = missing(&self.fields, field) {
+                return Err(text.error(format!("{field} needs {needed} in the match")));
             }
         }
         Ok(self.fields)
@@ -177,57 +178,6 @@ impl<'a> MatchBuilder<'a> {
         let needed = if name.starts_with("icmp") { "icmp or icmp6" } else { "tcp, udp or sctp" };
         field.ok_or_else(|| key.error(format!("{name} needs {needed} in the match")))
     }
-}
-
-/// The Ethernet type, of the packet type where that says it.
-fn network_type(fields: &Match) -> Option<u128> {
-    fields.exact(Field::ETH_TYPE).or_else(|| {
-        let packet_type = fields.exact(Field::PACKET_TYPE)?;
-        (packet_type >> 16 == 1).then_some(packet_type & 0xffff)
-    })
-}
-
-/// What a match lacks that a field requires (OF1.3.5 §7.2.3.8).
-pub(crate) fn missing_prerequisite(fields: &Match, field: Field) -> Option<&'static str> {
-    let dl_type = network_type(fields);
-    let is_ethernet = fields.exact(Field::PACKET_TYPE).is_none_or(|packet_type| packet_type == 0);
-    let ipv4 = dl_type == Some(0x0800);
-    let ipv6 = dl_type == Some(0x86dd);
-    let proto = |number: u128| (ipv4 || ipv6) && fields.exact(Field::IP_PROTO) == Some(number);
-    let icmpv6 = |types: &[u128]| {
-        ipv6 && proto(58)
-            && fields.exact(Field::ICMPV6_TYPE).is_some_and(|t| types.contains(&t))
-            && fields.exact(Field::ICMPV6_CODE).is_none_or(|code| code == 0)
-    };
-    let (met, name) = match field.info().prerequisite {
-        Prerequisite::None => (true, ""),
-        Prerequisite::Ethernet => (is_ethernet, "an Ethernet packet type"),
-        Prerequisite::Vlan => {
-            let tagged = fields.get(Field::VLAN_VID).is_some_and(|(v, m)| v & m & 0x1000 != 0);
-            (tagged, "dl_vlan")
-        }
-        Prerequisite::Pbb => (dl_type == Some(0x88e7), "dl_type=0x88e7"),
-        Prerequisite::Mpls => (matches!(dl_type, Some(0x8847 | 0x8848)), "mpls or mplsm"),
-        Prerequisite::Arp => (matches!(dl_type, Some(0x0806 | 0x8035)), "arp or rarp"),
-        Prerequisite::Ipv4 => (ipv4, "ip"),
-        Prerequisite::Ipv6 => (ipv6, "ipv6"),
-        Prerequisite::Ip => (ipv4 || ipv6, "ip or ipv6"),
-        Prerequisite::Tcp => (proto(6), "tcp or tcp6"),
-        Prerequisite::Udp => (proto(17), "udp or udp6"),
-        Prerequisite::Sctp => (proto(132), "sctp or sctp6"),
-        Prerequisite::Icmp => (ipv4 && proto(1), "icmp"),
-        Prerequisite::Icmpv6 => (ipv6 && proto(58), "icmp6"),
-        Prerequisite::Nd => (icmpv6(&[135, 136]), "icmp6 with icmp_type=135 or 136"),
-        Prerequisite::NdSolicit => (icmpv6(&[135]), "icmp6 with icmp_type=135"),
-        Prerequisite::NdAdvert => (icmpv6(&[136]), "icmp6 with icmp_type=136"),
-        Prerequisite::Ct => {
-            // Open vSwitch wants a connection's state, not just "tracked", and an IP packet of the same family.
-            let state = fields.get(Field::CT_STATE).is_some_and(|(v, m)| v & m != 0);
-            (state && (ipv4 || ipv6), "ip or ipv6 and a ct_state")
-        }
-        Prerequisite::Nsh => (dl_type == Some(0x894f), "dl_type=0x894f"),
-    };
-    (!met).then_some(name)
 }
 
 impl FromStr for Match {

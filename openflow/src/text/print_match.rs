@@ -220,11 +220,12 @@ impl Printer<'_, '_, '_> {
     fn wide(&mut self, value: &[u8], mask: Option<&[u8]>) -> fmt::Result {
         write_wide(self.f, value)?;
         match mask {
-            None => Ok(()),
-            Some(mask) => {
+            // Bytes that the mask leaves out at the front say nothing.
+            Some(mask) if mask.iter().skip_while(|&&b| b == 0).any(|&b| b != 0xff) => {
                 self.f.write_char('/')?;
                 write_wide(self.f, mask)
             }
+            _ => Ok(()),
         }
     }
 

@@ -389,19 +389,15 @@ pub(super) fn wide_value(text: Text<'_>) -> Result<(Vec<u8>, Option<Vec<u8>>), P
         for (v, m) in value.iter_mut().zip(mask.iter()) {
             *v &= *m;
         }
-        // Bytes that the mask leaves out at the front say nothing.
-        let idle = mask.iter().take_while(|&&b| b == 0).count().min(length.saturating_sub(1));
-        value.drain(..idle);
-        mask.drain(..idle);
     }
-    Ok((value, mask.filter(|m| m.iter().any(|&b| b != 0xff))))
+    Ok((value, mask))
 }
 
 fn wide_number(text: Text<'_>) -> Result<Vec<u8>, ParseError> {
     let Some(hex) = text.strip_prefix("0x") else {
         let value = number(text)?.to_be_bytes();
         let significant: Vec<u8> = value.into_iter().skip_while(|&b| b == 0).collect();
-        return Ok(if significant.is_empty() { vec![0] } else { significant });
+        return Ok(significant);
     };
     let digits = hex.as_str().trim_start_matches('0');
     let wrong = || text.error(format!("expected a hexadecimal number, found `{}`", text.as_str()));
@@ -410,9 +406,6 @@ fn wide_number(text: Text<'_>) -> Result<Vec<u8>, ParseError> {
     }
     if digits.len() > 248 {
         return Err(text.error("a tunnel option has at most 124 bytes"));
-    }
-    if digits.is_empty() {
-        return Ok(vec![0]);
     }
     let even = if digits.len() % 2 == 1 { format!("0{digits}") } else { digits.to_owned() };
     let nibble = |b: u8| (b as char).to_digit(16).unwrap_or(0) as u8;

@@ -1,5 +1,5 @@
 //! What the tests share: the tools of Open vSwitch, and a switch of our own to talk to.
-#![allow(dead_code, unreachable_pub)] // Each test program uses a part.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::indexing_slicing)] // Each test uses a part.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

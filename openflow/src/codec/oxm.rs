@@ -1,0 +1,237 @@
+//! OXM and NXM: fields of a match, headers and values (OF1.3.5 §7.2.3).
+
+use crate::field::{Field, Header};
+use crate::flow_match::{Match, WideEntry, WideField};
+use crate::message::ErrorCode;
+use crate::wire::{Reader, Reason, Result, Writer};
+
+/// `OFPMT_OXM`.
+const MATCH_TYPE_OXM: u16 = 1;
+
+/// Writes `ofp_match` with its padding.
+pub(crate) fn put_match(w: &mut Writer<'_>, fields: &Match) {
+    let start = w.len();
+    w.u16(MATCH_TYPE_OXM);
+    w.u16(0);
+    put_fields(w, fields);
+    // The length leaves the padding out (OF1.3.5 §7.2.3.1).
+    w.patch_len(start + 2, start, "ofp_match");
+    w.pad8(start);
+}
+
+/// Writes the fields of a match, one after the other.
+pub(crate) fn put_fields(w: &mut Writer<'_>, fields: &Match) {
+    let mut wide = fields.wide().peekable();
+    for (field, value, mask) in fields.iter() {
+        // Tunnel options stand where Open vSwitch writes them: after the other tunnel fields.
+        if field >= Field::REG0 {
+            while let Some(entry) = wide.next_if(|e| matches!(e.field, WideField::Known(_))) {
+                put_wide(w, entry);
+            }
+        }
+        let bytes = usize::from(field.info().bytes);
+        let mask = (!is_exact(field, mask)).then_some(mask);
+        put_header(w, sent_header(field), mask.is_some(), bytes * if mask.is_some() { 2 } else { 1 });
+        w.number(value, bytes);
+        if let Some(mask) = mask {
+            w.number(mask, bytes);
+        }
+    }
+    for entry in wide {
+        put_wide(w, entry);
+    }
+}
+
+/// Whether Open vSwitch writes such a mask as "no mask": it fills the field's significant bits. Two fields keep
+/// theirs, since most of their bits have no meaning.
+fn is_exact(field: Field, mask: u128) -> bool {
+    mask == field.full_mask() && field != Field::CT_STATE && field != Field::TUN_FLAGS
+}
+
+fn put_wide(w: &mut Writer<'_>, entry: &WideEntry) {
+    let header = match entry.field {
+        WideField::Known(field) => sent_header(field),
+        WideField::Unknown { class, field, experimenter } => Header { class, field, experimenter },
+    };
+    let len = entry.value.len() + entry.mask.as_ref().map_or(0, Vec::len);
+    put_header(w, header, entry.mask.is_some(), len);
+    w.bytes(&entry.value);
+    if let Some(mask) = &entry.mask {
+        w.bytes(mask);
+    }
+}
+
+/// The header under which a field is sent in a match or `set_field`.
+pub(crate) fn sent_header(field: Field) -> Header {
+    const UNKNOWN: Header = Header { class: 0, field: 0, experimenter: 0 };
+    field.info().headers.first().copied().unwrap_or(UNKNOWN)
+}
+
+/// Writes a header for a payload of `len` bytes (value and mask).
+pub(crate) fn put_header(w: &mut Writer<'_>, header: Header, has_mask: bool, len: usize) {
+    let is_experimenter = header.class == Header::EXPERIMENTER_CLASS;
+    let len = len + if is_experimenter { 4 } else { 0 };
+    w.u16(header.class);
+    w.u8(header.field << 1 | u8::from(has_mask));
+    // Values are at most 124 bytes, so that value, mask and experimenter id fit.
+    w.u8(u8::try_from(len).unwrap_or(u8::MAX));
+    if is_experimenter {
+        w.u32(header.experimenter);
+    }
+}
+
+/// A header as it was read.
+pub(crate) struct RawHeader {
+    pub(crate) header: Header,
+    pub(crate) has_mask: bool,
+    /// Bytes of value and mask together.
+    pub(crate) len: usize,
+}
+
+impl RawHeader {
+    pub(crate) fn field(&self) -> Option<Field> {
+        Field::by_header(self.header.class, self.header.field, self.header.experimenter)
+    }
+}
+
+/// Reads a header, with the experimenter id where there is one.
+pub(crate) fn take_header(r: &mut Reader<'_>) -> Result<RawHeader> {
+    let class = r.u16()?;
+    let field_and_mask = r.u8()?;
+    let len = usize::from(r.u8()?);
+    let (experimenter, len) = if class == Header::EXPERIMENTER_CLASS {
+        let Some(len) = len.checked_sub(4) else { return Err(r.invalid(ErrorCode::BMC_BAD_LEN)) };
+        (r.u32()?, len)
+    } else {
+        (0, len)
+    };
+    let header = Header { class, field: field_and_mask >> 1, experimenter };
+    Ok(RawHeader { header, has_mask: field_and_mask & 1 == 1, len })
+}
+
+/// Reads `ofp_match` with its padding.
+pub(crate) fn take_match(r: &mut Reader<'_>) -> Result<Match> {
+    r.enter("ofp_match");
+    let kind = r.u16()?;
+    if kind != MATCH_TYPE_OXM {
+        return Err(r.invalid(ErrorCode::BMC_BAD_TYPE));
+    }
+    let len = r.u16()?;
+    let body = r.body_len(len, 4)?;
+    let mut fields = r.sub(body, "oxm_fields")?;
+    let fields = take_fields(&mut fields)?;
+    r.skip_padding(usize::from(len).next_multiple_of(8) - usize::from(len));
+    Ok(fields)
+}
+
+/// Reads fields up to the end, checking masks, values, duplicates and prerequisites as Open vSwitch does.
+pub(crate) fn take_fields(r: &mut Reader<'_>) -> Result<Match> {
+    let mut fields = Match::new();
+    let mut seen = [0u64; 4];
+    while !r.is_empty() {
+        let start = *r;
+        let raw = take_header(r)?;
+        let mut payload = r.sub(raw.len, "oxm_field")?;
+        let Some(field) = raw.field() else {
+            let Header { class, field, experimenter } = raw.header;
+            let field = WideField::Unknown { class, field, experimenter };
+            let entry = take_wide(&mut payload, field, raw.has_mask)?;
+            fields.set_raw(entry);
+            continue;
+        };
+        let index = field.index();
+        if let Some(word) = seen.get_mut(index / 64) {
+            if *word >> (index % 64) & 1 == 1 {
+                return Err(start.invalid(ErrorCode::BMC_DUP_FIELD));
+            }
+            *word |= 1 << (index % 64);
+        }
+        if let Some(_missing) = crate::prerequisite::missing(&fields, field) {
+            return Err(start.invalid(ErrorCode::BMC_BAD_PREREQ));
+        }
+        if field.is_tun_metadata() {
+            let entry = take_wide(&mut payload, WideField::Known(field), raw.has_mask)?;
+            fields.set_raw(entry);
+            continue;
+        }
+        let (value, mask) = take_value(&mut payload, field, raw.has_mask)?;
+        let mask = if reports_value_as_mask(field) && mask == value { field.full_mask() } else { mask };
+        fields.set(field, value, mask);
+    }
+    Ok(fields)
+}
+
+fn take_wide(r: &mut Reader<'_>, field: WideField, has_mask: bool) -> Result<WideEntry> {
+    let all = r.rest();
+    let (value, mask) = match has_mask {
+        false => (all, None),
+        true if all.len() % 2 == 1 => return Err(r.invalid(ErrorCode::BMC_BAD_LEN)),
+        true => {
+            let (value, mask) = all.split_at(all.len() / 2);
+            (value, Some(mask))
+        }
+    };
+    Ok(WideEntry { field, value: value.to_vec(), mask: mask.map(<[u8]>::to_vec) })
+}
+
+/// Reads the value and mask of a field with a fixed width.
+pub(crate) fn take_value(r: &mut Reader<'_>, field: Field, has_mask: bool) -> Result<(u128, u128)> {
+    let info = field.info();
+    let bytes = usize::from(info.bytes);
+    let expected = bytes * if has_mask { 2 } else { 1 };
+    if r.remaining() != expected {
+        return Err(r.invalid(ErrorCode::BMC_BAD_LEN));
+    }
+    let full = field.full_mask();
+    let value = r.number(bytes)?;
+    let mask = if has_mask { r.number(bytes)? } else { full };
+    if value & mask & !full != 0 {
+        return Err(r.invalid(ErrorCode::BMC_BAD_VALUE));
+    }
+    if has_mask {
+        if value & !mask != 0 {
+            return Err(r.invalid(ErrorCode::BMC_BAD_WILDCARDS));
+        }
+        if !info.maskable && mask & full != full && mask != 0 {
+            return Err(r.invalid(ErrorCode::BMC_BAD_MASK));
+        }
+    }
+    Ok((value, mask & full))
+}
+
+/// A header of a field where only the field matters (`move`, `load`): it may not say "masked".
+pub(crate) fn take_field(r: &mut Reader<'_>) -> Result<Field> {
+    let start = *r;
+    let raw = take_header(r)?;
+    match raw.field() {
+        Some(field) if !raw.has_mask => Ok(field),
+        _ => Err(start.error(Reason::Invalid(ErrorCode::BMC_BAD_FIELD))),
+    }
+}
+
+/// Writes the header by which Nicira's actions name a field.
+pub(crate) fn put_field(w: &mut Writer<'_>, field: Field) {
+    let header = field.nxm().map_or_else(|| sent_header(field), |(header, _)| header);
+    put_header(w, header, false, usize::from(field.info().bytes));
+}
+
+/// Fields of which Open vSwitch 3.1 keeps the value for the mask too, whatever mask it was given: what it reports as
+/// `2/2` was an exact 2.
+fn reports_value_as_mask(field: Field) -> bool {
+    matches!(
+        field,
+        Field::TUN_ERSPAN_VER
+            | Field::TUN_ERSPAN_DIR
+            | Field::TUN_ERSPAN_HWID
+            | Field::TUN_GTPU_FLAGS
+            | Field::TUN_GTPU_MSGTYPE
+    )
+}
+
+/// Bytes that [`put_field`] writes.
+pub(crate) fn field_len(field: Field) -> usize {
+    match field.nxm() {
+        Some((header, _)) if header.class == Header::EXPERIMENTER_CLASS => 8,
+        _ => 4,
+    }
+}

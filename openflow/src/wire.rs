@@ -1,0 +1,267 @@
+//! Bytes: checked reading with offsets, and writing with lengths filled in afterwards.
+
+use bytes::{BufMut, BytesMut};
+
+use crate::message::ErrorCode;
+
+/// Bytes that are no valid OpenFlow, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("offset {offset}: {what}: {why}")]
+pub struct DecodeError {
+    /// Byte offset from the start of the message.
+    pub offset: usize,
+    /// The structure being read, by its name in the specification.
+    pub what: &'static str,
+    /// What is wrong with it.
+    pub why: Reason,
+}
+
+/// What a [`DecodeError`] is about.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The structure ends before its last field.
+    #[error("{needed} bytes needed, {left} left")]
+    Truncated {
+        /// Bytes that the field has.
+        needed: usize,
+        /// Bytes that are left.
+        left: usize,
+    },
+    /// A length field that cannot be.
+    #[error("length {0} is not possible here")]
+    BadLength(usize),
+    /// A value that the specification does not allow, with the error code that a switch would answer.
+    #[error("{0}")]
+    Invalid(ErrorCode),
+    /// Actions inside actions inside actions ...
+    #[error("nested too deep")]
+    TooDeep,
+    /// Another version of the protocol.
+    #[error("protocol version {0:#04x}, not 0x04 (OpenFlow 1.3)")]
+    Version(u8),
+}
+
+impl DecodeError {
+    /// The error code that Open vSwitch answers to such a message.
+    pub fn code(&self) -> ErrorCode {
+        match self.why {
+            Reason::Invalid(code) => code,
+            Reason::Version(_) => ErrorCode::BRC_BAD_VERSION,
+            _ => ErrorCode::BRC_BAD_LEN,
+        }
+    }
+}
+
+/// A message that does not fit into the 16-bit lengths of the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} is {len} bytes long; the protocol allows 65535")]
+pub struct EncodeError {
+    /// The structure that is too long.
+    pub what: &'static str,
+    /// Its length in bytes.
+    pub len: usize,
+}
+
+/// Result of reading.
+pub(crate) type Result<T> = std::result::Result<T, DecodeError>;
+
+/// Reads big-endian fields from a slice and remembers where the slice stands in the message.
+#[derive(Clone, Copy)]
+pub(crate) struct Reader<'a> {
+    rest: &'a [u8],
+    offset: usize,
+    what: &'static str,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(bytes: &'a [u8], what: &'static str) -> Self {
+        Reader { rest: bytes, offset: 0, what }
+    }
+
+    /// Names the structure that is read from here on.
+    pub(crate) fn enter(&mut self, what: &'static str) {
+        self.what = what;
+    }
+
+    pub(crate) fn remaining(&self) -> usize {
+        self.rest.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    pub(crate) fn error(&self, why: Reason) -> DecodeError {
+        DecodeError { offset: self.offset, what: self.what, why }
+    }
+
+    pub(crate) fn invalid(&self, code: ErrorCode) -> DecodeError {
+        self.error(Reason::Invalid(code))
+    }
+
+    pub(crate) fn bytes(&mut self, n: usize) -> Result<&'a [u8]> {
+        let Some((head, tail)) = self.rest.split_at_checked(n) else {
+            return Err(self.error(Reason::Truncated { needed: n, left: self.rest.len() }));
+        };
+        self.rest = tail;
+        self.offset += n;
+        Ok(head)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let Some((head, tail)) = self.rest.split_first_chunk::<N>() else {
+            return Err(self.error(Reason::Truncated { needed: N, left: self.rest.len() }));
+        };
+        self.rest = tail;
+        self.offset += N;
+        Ok(*head)
+    }
+
+    pub(crate) fn u8(&mut self) -> Result<u8> {
+        self.array().map(|[byte]| byte)
+    }
+
+    pub(crate) fn u16(&mut self) -> Result<u16> {
+        self.array().map(u16::from_be_bytes)
+    }
+
+    pub(crate) fn u32(&mut self) -> Result<u32> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    pub(crate) fn u64(&mut self) -> Result<u64> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    pub(crate) fn u128(&mut self) -> Result<u128> {
+        self.array().map(u128::from_be_bytes)
+    }
+
+    pub(crate) fn mac(&mut self) -> Result<[u8; 6]> {
+        self.array()
+    }
+
+    /// A big-endian number of 1 to 16 bytes.
+    pub(crate) fn number(&mut self, n: usize) -> Result<u128> {
+        Ok(self.bytes(n)?.iter().fold(0, |acc, &byte| acc << 8 | u128::from(byte)))
+    }
+
+    pub(crate) fn skip(&mut self, n: usize) -> Result<()> {
+        self.bytes(n).map(|_| ())
+    }
+
+    /// Skips up to `n` bytes of padding; a peer that leaves out the padding at the very end does no harm.
+    pub(crate) fn skip_padding(&mut self, n: usize) {
+        let n = n.min(self.rest.len());
+        let _ = self.skip(n);
+    }
+
+    /// Everything that is left.
+    pub(crate) fn rest(&mut self) -> &'a [u8] {
+        let rest = self.rest;
+        self.offset += rest.len();
+        self.rest = &[];
+        rest
+    }
+
+    /// What is left, without taking it.
+    pub(crate) fn peek(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// A reader of the next `n` bytes.
+    pub(crate) fn sub(&mut self, n: usize, what: &'static str) -> Result<Reader<'a>> {
+        let offset = self.offset;
+        Ok(Reader { rest: self.bytes(n)?, offset, what })
+    }
+
+    /// A length field of a structure of which `read` bytes are read already: what is left of it.
+    pub(crate) fn body_len(&self, len: u16, read: usize) -> Result<usize> {
+        usize::from(len).checked_sub(read).ok_or_else(|| self.error(Reason::BadLength(len.into())))
+    }
+
+    /// A fixed-width name, up to the first zero.
+    pub(crate) fn name(&mut self, n: usize) -> Result<String> {
+        let bytes = self.bytes(n)?;
+        let text = bytes.split(|&b| b == 0).next().unwrap_or(bytes);
+        Ok(String::from_utf8_lossy(text).into_owned())
+    }
+}
+
+/// Writes big-endian fields, and lengths once they are known.
+pub(crate) struct Writer<'a> {
+    buf: &'a mut BytesMut,
+    too_long: Option<EncodeError>,
+}
+
+impl<'a> Writer<'a> {
+    pub(crate) fn new(buf: &'a mut BytesMut) -> Self {
+        Writer { buf, too_long: None }
+    }
+
+    /// Whether every length has fitted.
+    pub(crate) fn finish(self) -> std::result::Result<(), EncodeError> {
+        self.too_long.map_or(Ok(()), Err)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.buf.len()
+    }
+
+    pub(crate) fn u8(&mut self, value: u8) {
+        self.buf.put_u8(value);
+    }
+
+    pub(crate) fn u16(&mut self, value: u16) {
+        self.buf.put_u16(value);
+    }
+
+    pub(crate) fn u32(&mut self, value: u32) {
+        self.buf.put_u32(value);
+    }
+
+    pub(crate) fn u64(&mut self, value: u64) {
+        self.buf.put_u64(value);
+    }
+
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
+        self.buf.put_slice(bytes);
+    }
+
+    pub(crate) fn zeros(&mut self, n: usize) {
+        self.buf.put_bytes(0, n);
+    }
+
+    /// The low `n` bytes of a number, 1 to 16.
+    pub(crate) fn number(&mut self, value: u128, n: usize) {
+        let bytes = value.to_be_bytes();
+        self.bytes(bytes.get(16usize.saturating_sub(n)..).unwrap_or(&bytes));
+    }
+
+    /// Zeros up to the next multiple of 8 after `start`.
+    pub(crate) fn pad8(&mut self, start: usize) {
+        let len = self.buf.len() - start;
+        self.zeros(len.next_multiple_of(8) - len);
+    }
+
+    /// Writes the number of bytes since `start` at `at`.
+    pub(crate) fn patch_len(&mut self, at: usize, start: usize, what: &'static str) {
+        self.patch_u16(at, self.buf.len() - start, what);
+    }
+
+    pub(crate) fn patch_u16(&mut self, at: usize, value: usize, what: &'static str) {
+        match (u16::try_from(value), self.buf.get_mut(at..at + 2)) {
+            (Ok(value), Some(slot)) => slot.copy_from_slice(&value.to_be_bytes()),
+            _ => self.too_long = self.too_long.or(Some(EncodeError { what, len: value })),
+        }
+    }
+
+    /// A name in a field of `n` bytes, cut to leave a zero at its end.
+    pub(crate) fn name(&mut self, name: &str, n: usize) {
+        let bytes = name.as_bytes();
+        let kept = bytes.get(..bytes.len().min(n.saturating_sub(1))).unwrap_or(bytes);
+        self.bytes(kept);
+        self.zeros(n - kept.len());
+    }
+}
