@@ -1,1 +1,57 @@
-//! The cluster controller: gives nodes their HostSubnet and namespaces their VNID.
+//! The cluster controller: gives every node a subnet and every namespace a VNID.
+//!
+//! [`allocate`] is pure: from the state of the cluster it works out what is missing and what is stale. It keeps nothing in
+//! memory, so a controller that is killed and started again, or runs twice, comes to the same conclusions. [`Controller`]
+//! runs it against a [`ClusterSource`](crate::cluster::ClusterSource), level-triggered: whatever happened, it compares what
+//! is with what should be, and writes the difference.
+//!
+//! What it decides, and where that differs from the original (spec: cluster side, §2 and §3):
+//!
+//! * A Node with an IPv4 `InternalIP` has a HostSubnet. Its subnet is kept whatever happens; host, hostIP and node UID follow
+//!   the Node, also when the Node is deleted and registered again under the same name (the original then left it without a
+//!   network).
+//! * New subnets come in the original's order, the lowest free one first, and never overlap an existing one, whatever its
+//!   prefix length.
+//! * A HostSubnet that belongs to a Node (it carries the node's UID) goes when the Node goes. One made by hand for a machine
+//!   outside the cluster stays, and is given a subnet if it asks for one by annotation (the original deleted and made it again,
+//!   and took `"false"` for yes).
+//! * A Namespace has a NetNamespace, unless the plugin is ovs-subnet. Its VNID is kept; a new one is the lowest free from 10 on
+//!   (the original drew it by chance), and 0 for `default`.
+//! * A NetNamespace made here names its Namespace as owner and goes when that goes. Others stay.
+
+mod controller;
+mod order;
+mod plan;
+mod subnets;
+mod vnids;
+
+pub use controller::{Controller, ControllerError};
+pub use plan::{Action, Allocation, Change, Problem};
+
+use crate::api::{CLUSTER_NETWORK_NAME, NetworkConfig};
+use crate::cluster::ClusterState;
+
+/// What to change so that every node has a subnet and every namespace a VNID, and what stands in the way.
+///
+/// Deterministic: the same state gives the same result, and the state after the changes gives no further ones, but for
+/// what the deletions make room for.
+pub fn allocate(state: &ClusterState) -> Allocation {
+    let mut allocation = Allocation::default();
+    let Some(network) = &state.cluster_network else {
+        allocation.problems.push(Problem::NoClusterNetwork { name: CLUSTER_NETWORK_NAME });
+        return allocation;
+    };
+    match NetworkConfig::try_from(network.as_ref()) {
+        Ok(config) => {
+            subnets::plan(state, &config, &mut allocation);
+            if config.plugin.has_vnids() {
+                vnids::plan(state, &mut allocation);
+            }
+        }
+        Err(invalid) => allocation.problems.push(Problem::Invalid(invalid)),
+    }
+    allocation
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,2 +1,84 @@
-//! `sdn-controller`.
-fn main() {}
+//! `sdn-controller`: the cluster controller.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use controller::allocator::Controller;
+use controller::cluster::ClusterLocation;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Gives every node a subnet of the pod network and every namespace a VNID.
+#[derive(Parser)]
+#[command(
+    name = "sdn-controller",
+    version = controller::cli::VERSION,
+    max_term_width = 110,
+    after_help = "Exit status: 0 done or stopped by SIGTERM or SIGINT, 2 wrong use, 3 could not be done."
+)]
+struct Args {
+    /// Where cluster state comes from and goes to: `kube`, or a directory of Kubernetes YAML
+    #[arg(long, value_name = "kube|DIR")]
+    cluster: ClusterLocation,
+    /// Allocate what is missing and end; status 3 if an object can't be given what it needs
+    #[arg(long)]
+    once: bool,
+    /// What is logged, as a tracing filter such as `info` or `controller=debug`; else RUST_LOG, else `info`
+    #[arg(long, value_name = "FILTER")]
+    log: Option<EnvFilter>,
+}
+
+fn main() -> ExitCode {
+    let mut args = Args::parse();
+    let filter = args.log.take().or_else(|| EnvFilter::try_from_default_env().ok());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter.unwrap_or_else(|| EnvFilter::new("info")))
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sdn-controller: {error:#}");
+            ExitCode::from(3)
+        }
+    }
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(async {
+        let controller = Controller::open(&args.cluster)?;
+        if args.once {
+            let problems = controller.once().await?;
+            anyhow::ensure!(problems.is_empty(), "{}", lines(&problems));
+            return Ok(());
+        }
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tracing::info!(cluster = %args.cluster, "running");
+        controller
+            .run(async move {
+                let name = tokio::select! {
+                    _ = terminate.recv() => "SIGTERM",
+                    _ = interrupt.recv() => "SIGINT",
+                };
+                tracing::info!("stopped by {name}");
+            })
+            .await?;
+        Ok(())
+    });
+    // A write that waits for another writer's lock doesn't hold up the end.
+    runtime.shutdown_background();
+    result
+}
+
+/// One problem as it is, several a line each.
+fn lines(problems: &[controller::allocator::Problem]) -> String {
+    match problems {
+        [problem] => problem.to_string(),
+        _ => problems
+            .iter()
+            .fold(format!("{} problems:", problems.len()), |text, problem| format!("{text}\n  {problem}")),
+    }
+}
