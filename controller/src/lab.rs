@@ -18,6 +18,7 @@
 //! | [`plan`], [`preflight`] | from a cluster to what is to be made; what is checked before anything is |
 //! | `up`, `down`, `status` | the whole lab |
 //! | `underlay`, `node`, `pod` | its parts |
+//! | [`matrix`] | who reaches whom, with real packets |
 //! | [`enter`] | the user's commands inside |
 
 mod bridge;
@@ -26,11 +27,13 @@ mod down;
 pub mod enter;
 mod error;
 mod link;
+pub mod matrix;
 mod node;
 mod paths;
 pub mod plan;
 mod pod;
 pub mod preflight;
+mod probe;
 mod process;
 mod progress;
 pub mod state;

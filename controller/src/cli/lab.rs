@@ -1,5 +1,7 @@
 //! `sdnctl lab`: a cluster on this machine.
 
+mod matrix;
+
 use std::ffi::OsString;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -53,6 +55,8 @@ enum Command {
     /// Add or delete a pod: a network namespace, wired through the CNI plugin as a container runtime has it done
     #[command(subcommand)]
     Pod(PodCommand),
+    /// Show who reaches whom, with real pings and TCP connections; exit status 1 if it is not as it should be
+    Matrix(OutputArgs),
     /// Start a program of a node that has ended or was killed
     Start {
         /// The node
@@ -161,6 +165,11 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
             lab::pod_delete(&dir, &pod).await?;
             print(&format!("pod {}/{} is deleted", pod.0, pod.1))?;
             Ok(Exit::Done)
+        }
+        Command::Matrix(output) => {
+            let (plugin, matrix) = lab::matrix::measure(&dir).await?;
+            output.print(&matrix::document(plugin, &matrix), |_| matrix::text(plugin, &matrix))?;
+            Ok(if matrix.faults().is_empty() { Exit::Done } else { Exit::No })
         }
         Command::Start { node, daemon } => {
             lab::start(&dir, &node, daemon, Progress::spoken()).await?;

@@ -1,7 +1,6 @@
 //! [`LabError`].
 
 use std::io;
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
@@ -222,11 +221,9 @@ pub enum LabError {
         /// What the plugin said.
         reason: String,
     },
-    /// Nobody listens on an address where somebody should.
-    #[error("could not listen on {address} in network namespace {netns}: {source}")]
+    /// No socket could be had.
+    #[error("could not open a TCP socket in network namespace {netns}: {source}")]
     Listen {
-        /// The address.
-        address: Ipv4Addr,
         /// The namespace.
         netns: String,
         /// Why not.

@@ -10,6 +10,8 @@ use netlink_packet_route::link::{InfoData, InfoVeth};
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use super::LabError;
+use super::bridge::BR_PHY;
+use super::process::Launch;
 use crate::node::netns::{self, NetNs};
 
 /// A namespace with a name, and a netlink socket inside it.
@@ -27,6 +29,7 @@ impl Links {
     /// [`LabError::NetNs`], [`LabError::Link`].
     pub(super) async fn create(name: &str) -> Result<Self, LabError> {
         let links = Self::of(name, NetNs::create_named(name)?)?;
+        without_ipv6(&links.ns).await?;
         links.set_up("lo").await?;
         Ok(links)
     }
@@ -120,11 +123,24 @@ impl Links {
     /// # Errors
     /// [`LabError::Io`].
     pub(super) async fn forward(&self) -> Result<(), LabError> {
-        // What this path shows depends on the namespace of the thread that opens it.
-        const SWITCH: &str = "/proc/sys/net/ipv4/ip_forward";
-        netns::spawn_in(&self.ns, || fs::write(SWITCH, "1"))
-            .await?
-            .map_err(|source| LabError::io("write", Path::new(SWITCH), source))
+        sysctl(&self.ns, &[("ipv4/ip_forward", "1")]).await
+    }
+
+    /// Keeps the kernel's hands off what a user space datapath switches.
+    ///
+    /// Such a datapath reads a device as a packet capture does: the kernel gets every packet too. It would answer
+    /// ARP requests for the node's addresses on whatever port they arrive, with that port's Ethernet address, and
+    /// would route what a pod sends to the Ethernet address of its port past all flows.
+    ///
+    /// # Errors
+    /// [`LabError::Io`], [`LabError::Failed`].
+    pub(super) async fn leave_ports_to_the_switch(&self, nft: &Path) -> Result<(), LabError> {
+        sysctl(&self.ns, &[("ipv4/conf/all/arp_ignore", "1")]).await?;
+        let rules = format!(
+            "table ip osdn-lab {{\nchain strays {{\ntype filter hook prerouting priority raw; policy accept;\n\
+             iifname != {{ \"lo\", \"tun0\", \"{BR_PHY}\" }} counter drop\n}}\n}}\n"
+        );
+        Launch::new(nft).arg(rules).run(&self.ns).await
     }
 
     async fn index(&self, link: &str) -> Result<u32, LabError> {
@@ -145,4 +161,28 @@ impl Links {
     fn done(&self, step: String, result: Result<(), rtnetlink::Error>) -> Result<(), LabError> {
         result.map_err(|source| LabError::Link { step, netns: self.name.clone(), source })
     }
+}
+
+/// Switches IPv6 off in a new namespace: the pod network has none, and what the kernel sends of its own accord on
+/// every link would fill the counters of dropped packets.
+///
+/// # Errors
+/// [`LabError::Io`].
+pub(super) async fn without_ipv6(ns: &NetNs) -> Result<(), LabError> {
+    if !Path::new("/proc/sys/net/ipv6").exists() {
+        return Ok(());
+    }
+    sysctl(ns, &[("ipv6/conf/all/disable_ipv6", "1"), ("ipv6/conf/default/disable_ipv6", "1")]).await
+}
+
+/// Sets switches below `/proc/sys/net`, which shows those of the namespace of the thread that opens a file.
+async fn sysctl(ns: &NetNs, switches: &'static [(&'static str, &'static str)]) -> Result<(), LabError> {
+    netns::spawn_in(ns, move || {
+        for (switch, value) in switches {
+            let path = Path::new("/proc/sys/net").join(switch);
+            fs::write(&path, value).map_err(|source| LabError::io("write", &path, source))?;
+        }
+        Ok(())
+    })
+    .await?
 }

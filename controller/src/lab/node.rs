@@ -57,6 +57,9 @@ impl Workshop {
         }
         let links = Links::create(&self.dir.node_netns(node)).await?;
         links.forward().await?;
+        if self.datapath == Datapath::Netdev {
+            links.leave_ports_to_the_switch(&self.programs.nft).await?;
+        }
         underlay::connect(switch, number, &links).await?;
 
         self.start_ovsdb_server(node, links.netns()).await?;

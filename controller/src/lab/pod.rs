@@ -12,6 +12,7 @@ use k8s_openapi::jiff::{Timestamp, TimestampRound, Unit};
 use serde_json::json;
 
 use super::cni::Attachment;
+use super::link::without_ipv6;
 use super::plan::PlannedPod;
 use super::preflight::{self, OwnPrograms};
 use super::state::{LabState, PodState, Store};
@@ -144,7 +145,7 @@ impl Sandboxes {
     }
 
     async fn attach(&self, pod: &PlannedPod, sandbox: PodState) -> Result<PodState, LabError> {
-        NetNs::create_named(&sandbox.netns)?;
+        without_ipv6(&NetNs::create_named(&sandbox.netns)?).await?;
         let attached = self.attachment(&pod.name, &sandbox).add(pod.ip).await?;
         if pod.ip != Some(attached.ip) {
             let (namespace, name) = pod.name.clone();

@@ -25,6 +25,8 @@ pub struct Programs {
     pub ovs_vswitchd: PathBuf,
     /// The schema of the switch's database.
     pub schema: PathBuf,
+    /// The firewall's tool, which the node agent uses as well.
+    pub nft: PathBuf,
     /// This project's programs; a bare lab has none.
     pub own: Option<OwnPrograms>,
 }
@@ -55,10 +57,7 @@ impl Programs {
         };
         let (ovsdb_tool, ovsdb_server, ovs_vswitchd) =
             (tool("ovsdb-tool"), tool("ovsdb-server"), tool("ovs-vswitchd"));
-        if !bare {
-            // The agent's firewall.
-            tool("nft");
-        }
+        let nft = tool("nft");
         let directories = env::var_os("OVS_PKGDATADIR").map(PathBuf::from).into_iter();
         let schema = directories
             .chain(SCHEMAS.map(PathBuf::from))
@@ -72,7 +71,7 @@ impl Programs {
             return Err(LabError::MissingTools { missing });
         }
         let own = if bare { None } else { Some(OwnPrograms::find()?) };
-        Ok(Self { ovsdb_tool, ovsdb_server, ovs_vswitchd, schema, own })
+        Ok(Self { ovsdb_tool, ovsdb_server, ovs_vswitchd, schema, nft, own })
     }
 }
 
