@@ -1,1 +1,4 @@
 //! The CNI side of the agent: server, address management, sandbox wiring.
+
+pub mod ipam;
+pub mod sandbox;
