@@ -29,7 +29,7 @@ mod netlink;
 
 pub use block_list::BlockList;
 pub use flowtables::feature::pods::mac as pod_mac;
-use netlink::{Failed, Netlink, Request};
+use netlink::{Failed, Request};
 
 /// What a pod's sandbox gets.
 #[derive(Clone, Debug)]
@@ -214,7 +214,8 @@ pub fn wire_blocking(spec: &SandboxSpec) -> Result<Wired, SandboxError> {
     Ok(wired)
 }
 
-/// Removes a veth pair by the name of the host's end. `false` if there is none.
+/// Removes a veth pair by the name of the host's end. `false` if there is none. Returns as soon as the pair is gone;
+/// a thread waits the 10 to 40 ms longer that the kernel then needs to clean up.
 ///
 /// # Errors
 /// [`SandboxError::Step`].
@@ -229,13 +230,8 @@ pub async fn unwire(host_veth: &str) -> Result<bool, SandboxError> {
 /// # Errors
 /// [`SandboxError::Step`].
 pub fn unwire_blocking(host_veth: &str) -> Result<bool, SandboxError> {
-    let failed = |source| SandboxError::step(format!("remove the link {host_veth}"), source);
-    let link = LinkUnspec::new_with_name(host_veth).build();
-    match route_socket().map_err(failed)?.run(vec![route_request(0, RouteNetlinkMessage::DelLink(link))]) {
-        Ok(_) => Ok(true),
-        Err(Failed { source, .. }) if source.raw_os_error() == Some(libc::ENODEV) => Ok(false),
-        Err(Failed { source, .. }) => Err(failed(source)),
-    }
+    netlink::delete_link(host_veth)
+        .map_err(|source| SandboxError::step(format!("remove the link {host_veth}"), source))
 }
 
 /// Writes the block list in a pod's namespace; [`wire`] does it if [`SandboxSpec::block_list`] is set.
@@ -260,8 +256,8 @@ fn route_request(flags: u16, message: RouteNetlinkMessage) -> Request<RouteNetli
     Request::new(flags, message)
 }
 
-fn route_socket() -> io::Result<Netlink> {
-    Netlink::open(NETLINK_ROUTE)
+fn run(requests: Vec<Request<RouteNetlinkMessage>>) -> Result<Vec<RouteNetlinkMessage>, Failed> {
+    netlink::run(NETLINK_ROUTE, requests)
 }
 
 /// Makes the pair in the namespaces of the calling thread and of the pod. Gives back the index of the pod's end.
@@ -278,7 +274,7 @@ fn create_pair(spec: &SandboxSpec) -> Result<(Wired, u32), SandboxError> {
         .mtu(spec.mtu)
         .up()
         .build();
-    let created = route_socket().map_err(failed)?.run(vec![
+    let created = run(vec![
         route_request(NLM_F_CREATE | NLM_F_EXCL, RouteNetlinkMessage::NewLink(pair)),
         route_request(0, get_link(&spec.host_veth)),
     ]);
@@ -286,9 +282,7 @@ fn create_pair(spec: &SandboxSpec) -> Result<(Wired, u32), SandboxError> {
         Ok(answers) => answers,
         Err(Failed { index: 0, source }) if source.raw_os_error() == Some(libc::EEXIST) => {
             // One answer for both ends; what the node has tells which.
-            let on_node =
-                route_socket().map_err(failed)?.run(vec![route_request(0, get_link(&spec.host_veth))]);
-            return Err(match on_node {
+            return Err(match run(vec![route_request(0, get_link(&spec.host_veth))]) {
                 Ok(_) => SandboxError::HostVethExists { name: spec.host_veth.clone() },
                 Err(_) => SandboxError::InterfaceExists { name: spec.ifname.clone() },
             });
@@ -360,9 +354,7 @@ fn configure_pod(spec: &SandboxSpec, index: u32) -> Result<(), SandboxError> {
         steps.push((step, route_request(NLM_F_CREATE | NLM_F_EXCL, message)));
     }
     let (names, requests): (Vec<_>, Vec<_>) = steps.into_iter().unzip();
-    let open =
-        route_socket().map_err(|source| SandboxError::step("open a netlink socket in the pod", source))?;
-    open.run(requests).map_err(|Failed { index, source }| {
+    run(requests).map_err(|Failed { index, source }| {
         let step = names.get(index).map_or("configure the pod", String::as_str);
         SandboxError::step(step, source)
     })?;

@@ -21,7 +21,7 @@ use nix::libc;
 use rtnetlink::packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 
-use super::netlink::{Netlink, Request};
+use super::netlink::{self, Request};
 
 /// The table's name in the pod, family `ip`.
 pub(super) const TABLE: &str = "openshift-block-output";
@@ -85,7 +85,7 @@ impl BlockList {
             new_rule("forward", vec![goto(BLOCK)]),
             boundary(ControlMessage::BatchEnd),
         ];
-        Netlink::open(NETLINK_NETFILTER)?.run(batch).map_err(|failed| failed.source)?;
+        netlink::run(NETLINK_NETFILTER, batch).map_err(|failed| failed.source)?;
         Ok(())
     }
 }

@@ -7,24 +7,28 @@
 
 use std::fmt::Debug;
 use std::io;
+use std::sync::Arc;
+use std::thread;
 
+use netlink_packet_route::link::{LinkAttribute, LinkMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
 use nix::sys::time::{TimeVal, TimeValLike};
+use rtnetlink::LinkUnspec;
 use rtnetlink::packet_core::{
     NLM_F_ACK, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload,
     NetlinkSerializable,
 };
+use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, SocketAddr};
 
 /// How long the kernel may take for an answer, in seconds. It answers at once: this is against waiting for ever.
 const ANSWER_WITHIN: i64 = 5;
 
-/// A netlink socket of one protocol.
-#[derive(Debug)]
-pub(super) struct Netlink {
-    socket: Socket,
-    sequence: u32,
-}
+const NO_EVENTS: u32 = 0;
+/// `RTMGRP_LINK` of linux/rtnetlink.h.
+const LINK_EVENTS: u32 = 1;
 
 /// A request of a batch, with the flags of its header besides `NLM_F_REQUEST`.
 #[derive(Debug)]
@@ -54,59 +58,123 @@ pub(super) struct Failed {
     pub(super) source: io::Error,
 }
 
-impl Netlink {
-    /// A socket in the calling thread's namespace.
-    pub(super) fn open(protocol: isize) -> io::Result<Netlink> {
-        let mut socket = Socket::new(protocol)?;
-        socket.bind_auto()?;
-        setsockopt(&socket, ReceiveTimeout, &TimeVal::seconds(ANSWER_WITHIN))?;
-        Ok(Netlink { socket, sequence: 0 })
-    }
-
-    /// Sends requests in one datagram and waits until the kernel has confirmed each, or refused one. Requests after
-    /// a refused one may have been carried out. Gives back the messages that came besides confirmations.
-    pub(super) fn run<T>(mut self, requests: Vec<Request<T>>) -> Result<Vec<T>, Failed>
-    where
-        T: NetlinkSerializable + NetlinkDeserializable + Debug,
-    {
-        let whole = |source: io::Error| Failed { index: 0, source };
-        let first = self.sequence;
-        let mut datagram = Vec::new();
-        let mut awaited = 0;
-        for Request { flags, message } in requests {
-            let mut header = NetlinkHeader::default();
-            header.flags = flags | NLM_F_REQUEST;
-            header.sequence_number = self.sequence;
-            self.sequence += 1;
-            awaited += usize::from(flags & NLM_F_ACK != 0);
-            let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
-            message.finalize();
-            let start = datagram.len();
-            datagram.resize(start + message.buffer_len().next_multiple_of(4), 0);
-            message.serialize(datagram.get_mut(start..).unwrap_or_default());
-        }
-        self.socket.send_to(&datagram, &SocketAddr::new(0, 0), 0).map_err(whole)?;
-        let mut answers = Vec::new();
-        while awaited > 0 {
-            let (received, _) = self.socket.recv_from_full().map_err(whole)?;
-            let mut rest = received.as_slice();
-            while !rest.is_empty() {
-                let message = NetlinkMessage::<T>::deserialize(rest)
-                    .map_err(|error| whole(io::Error::new(io::ErrorKind::InvalidData, error.to_string())))?;
-                let length = usize::try_from(message.header.length).unwrap_or(usize::MAX);
-                rest = rest.get(length.next_multiple_of(4).max(1)..).unwrap_or_default();
-                match message.payload {
-                    NetlinkPayload::Error(error) if error.code.is_some() => {
-                        let index = message.header.sequence_number.wrapping_sub(first);
-                        let index = usize::try_from(index).unwrap_or_default();
-                        return Err(Failed { index, source: error.to_io() });
-                    }
-                    NetlinkPayload::Error(_) => awaited = awaited.saturating_sub(1),
-                    NetlinkPayload::InnerMessage(answer) => answers.push(answer),
-                    _ => {}
+/// Sends requests of a netlink protocol in one datagram and waits until the kernel has confirmed each, or refused one.
+/// Requests after a refused one may have been carried out. Gives back the messages that came besides confirmations.
+pub(super) fn run<T>(protocol: isize, requests: Vec<Request<T>>) -> Result<Vec<T>, Failed>
+where
+    T: NetlinkSerializable + NetlinkDeserializable + Debug,
+{
+    let whole = |source: io::Error| Failed { index: 0, source };
+    let socket = open(protocol, NO_EVENTS).map_err(whole)?;
+    let mut awaited = requests.iter().filter(|request| request.flags & NLM_F_ACK != 0).count();
+    send(&socket, &encode(requests)).map_err(whole)?;
+    let mut answers = Vec::new();
+    while awaited > 0 {
+        for NetlinkMessage { header, payload, .. } in receive::<T>(&socket).map_err(whole)? {
+            match payload {
+                NetlinkPayload::Error(error) if error.code.is_some() => {
+                    let index = usize::try_from(header.sequence_number).unwrap_or_default();
+                    return Err(Failed { index, source: error.to_io() });
                 }
+                NetlinkPayload::Error(_) => awaited = awaited.saturating_sub(1),
+                NetlinkPayload::InnerMessage(answer) => answers.push(answer),
+                _ => {}
             }
         }
-        Ok(answers)
     }
+    Ok(answers)
+}
+
+/// Removes a link; `false` if there is none of that name.
+///
+/// Returns when the link is gone from its namespace and its name is free, which takes less than a millisecond. The
+/// kernel keeps the caller of the removal 10 to 40 ms longer, until no processor can still hold a reference: a thread
+/// of its own waits for that.
+pub(super) fn delete_link(name: &str) -> io::Result<bool> {
+    let socket = Arc::new(open(NETLINK_ROUTE, LINK_EVENTS)?);
+    let link = LinkUnspec::new_with_name(name).build();
+    let request = encode(vec![Request::new(0, RouteNetlinkMessage::DelLink(link))]);
+    let sender = thread::Builder::new().name("unwire".into()).spawn({
+        let socket = socket.clone();
+        move || send(&socket, &request)
+    })?;
+    loop {
+        let messages = match receive::<RouteNetlinkMessage>(&socket) {
+            Ok(messages) => messages,
+            // So many other links changed that the event, or the answer, did not fit in the socket's queue.
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                let sent =
+                    sender.join().map_err(|_| io::Error::other("the thread that removes it ended early"))?;
+                return sent.map(|()| true);
+            }
+            Err(error) => return Err(error),
+        };
+        for NetlinkMessage { payload, .. } in messages {
+            match payload {
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) if is_named(&link, name) => {
+                    return Ok(true);
+                }
+                NetlinkPayload::Error(answer) => {
+                    return match answer.code {
+                        None => Ok(true),
+                        Some(_) if answer.to_io().raw_os_error() == Some(libc::ENODEV) => Ok(false),
+                        Some(_) => Err(answer.to_io()),
+                    };
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn is_named(link: &LinkMessage, name: &str) -> bool {
+    // Leaving a bridge is told by the same kind of message, of another family.
+    link.header.interface_family == AddressFamily::Unspec
+        && link
+            .attributes
+            .iter()
+            .any(|attribute| matches!(attribute, LinkAttribute::IfName(is) if is == name))
+}
+
+/// A socket in the calling thread's namespace.
+fn open(protocol: isize, events: u32) -> io::Result<Socket> {
+    let mut socket = Socket::new(protocol)?;
+    socket.bind(&SocketAddr::new(0, events))?;
+    setsockopt(&socket, ReceiveTimeout, &TimeVal::seconds(ANSWER_WITHIN))?;
+    Ok(socket)
+}
+
+/// One datagram; the sequence numbers are the requests' places.
+fn encode<T: NetlinkSerializable>(requests: Vec<Request<T>>) -> Vec<u8> {
+    let mut datagram = Vec::new();
+    for (sequence, Request { flags, message }) in (0..).zip(requests) {
+        let mut header = NetlinkHeader::default();
+        header.flags = flags | NLM_F_REQUEST;
+        header.sequence_number = sequence;
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
+        message.finalize();
+        let start = datagram.len();
+        datagram.resize(start + message.buffer_len().next_multiple_of(4), 0);
+        message.serialize(datagram.get_mut(start..).unwrap_or_default());
+    }
+    datagram
+}
+
+fn send(socket: &Socket, datagram: &[u8]) -> io::Result<()> {
+    socket.send_to(datagram, &SocketAddr::new(0, 0), 0).map(drop)
+}
+
+/// The messages of the next datagram.
+fn receive<T: NetlinkDeserializable>(socket: &Socket) -> io::Result<Vec<NetlinkMessage<T>>> {
+    let (received, _) = socket.recv_from_full()?;
+    let mut messages = Vec::new();
+    let mut rest = received.as_slice();
+    while !rest.is_empty() {
+        let message = NetlinkMessage::deserialize(rest)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+        let length = usize::try_from(message.header.length).unwrap_or(usize::MAX);
+        rest = rest.get(length.next_multiple_of(4).max(1)..).unwrap_or_default();
+        messages.push(message);
+    }
+    Ok(messages)
 }

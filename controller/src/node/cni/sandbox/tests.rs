@@ -83,6 +83,18 @@ fn what_ip_and_ethtool_see() {
     assert!(!f.pod.says("ip -o link").contains("eth0"));
 }
 
+/// Nothing of a pair is in the way of the next of the same names, the moment that it is removed.
+#[test]
+fn wired_again_at_once() {
+    let f = Fixture::new("cycle");
+    let spec = f.spec();
+    for _ in 0..20 {
+        f.wire(&spec).unwrap();
+        assert!(f.unwire("vethtest"));
+        assert!(!f.unwire("vethtest"));
+    }
+}
+
 #[test]
 fn variations() {
     let f = Fixture::new("vary");
