@@ -310,3 +310,134 @@ fn entry(
     }
     Some(ClusterCidr { cidr, host_subnet_length: host_subnet_length? })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn parse(object: &Value) -> Result<NetworkConfig, Vec<String>> {
+        let object: ClusterNetwork = serde_json::from_value(object.clone()).unwrap();
+        NetworkConfig::try_from(&object).map_err(|err| {
+            err.faults.iter().map(|fault| format!("{}: {}", fault.field, fault.reason)).collect()
+        })
+    }
+
+    fn network(name: &str, cidrs: Value) -> Value {
+        json!({
+            "metadata": {"name": name}, "serviceNetwork": "172.30.0.0/16", "pluginName": "multitenant",
+            "clusterNetworks": cidrs,
+        })
+    }
+
+    fn one(cidr: &str, length: u32) -> Value {
+        json!([{"CIDR": cidr, "hostSubnetLength": length}])
+    }
+
+    #[test]
+    fn plugin_names() {
+        for (name, expected) in [
+            ("redhat/openshift-ovs-subnet", PluginMode::Subnet),
+            ("RedHat/OpenShift-OVS-Multitenant", PluginMode::Multitenant),
+            ("networkpolicy", PluginMode::NetworkPolicy),
+        ] {
+            assert_eq!(name.parse(), Ok(expected));
+        }
+        let err = "x".parse::<PluginMode>().unwrap_err();
+        assert!(
+            err.to_string()
+                .starts_with("Unknown plugin name \"x\": use one of redhat/openshift-ovs-subnet, ")
+        );
+        assert_eq!(PluginMode::ALL.map(|mode| mode.plugin_name().parse()), PluginMode::ALL.map(Ok));
+        assert_eq!(PluginMode::ALL.map(|mode| mode.to_string().parse()), PluginMode::ALL.map(Ok));
+    }
+
+    /// The vectors of the original (spec: cluster side, §11.4).
+    #[test]
+    fn cluster_networks() {
+        let mirrored = |name: &str, network: &str, length: u32| {
+            let mut object = self::network(name, one("10.20.0.0/16", 8));
+            object["network"] = json!(network);
+            object["hostsubnetlength"] = json!(length);
+            object
+        };
+        for (object, expected) in [
+            (network("any", one("10.20.0.0/16", 8)), &[][..]),
+            (mirrored("any", "10.20.0.0/16", 8), &[]),
+            (mirrored("default", "10.20.0.0/16", 8), &[]),
+            (mirrored("any", "10.20.0.0/16", 0), &["hostsubnetlength"]),
+            (mirrored("any", "", 8), &["network"]),
+            (mirrored("any", "10.21.0.0/16", 7), &["network", "hostsubnetlength"]),
+            (network("default", one("10.20.0.0/16", 8)), &["network", "hostsubnetlength"]),
+            (network("any", one("10.20.0.0.0/16", 8)), &["clusterNetworks[0].CIDR"]),
+            (network("any", one("10.20.0.1/16", 8)), &["clusterNetworks[0].CIDR"]),
+            (network("any", one("", 8)), &["clusterNetworks[0].CIDR"]),
+            (network("any", json!([])), &["clusterNetworks"]),
+            (network("any", one("10.20.0.0/24", 16)), &["clusterNetworks[0].hostSubnetLength"]),
+            (network("any", one("10.20.0.0/16", 1)), &["clusterNetworks[0].hostSubnetLength"]),
+            (network("any", one("10.20.0.0/31", 1)), &["clusterNetworks[0].CIDR"]),
+            (network("any", one("172.30.16.0/20", 8)), &["clusterNetworks[0].CIDR"]),
+            (network("any", one("172.0.0.0/8", 8)), &["clusterNetworks[0].CIDR"]),
+            (network("any", one("fd01::/48", 8)), &["clusterNetworks[0].CIDR"]),
+            (
+                network(
+                    "any",
+                    json!([
+                        {"CIDR": "10.20.0.0/16", "hostSubnetLength": 8}, {"CIDR": "10.20.128.0/17", "hostSubnetLength": 8},
+                    ]),
+                ),
+                &["clusterNetworks[1].CIDR"],
+            ),
+        ] {
+            let faults = parse(&object).err().unwrap_or_default();
+            let fields: Vec<_> = faults.iter().filter_map(|text| text.split(": ").next()).collect();
+            assert_eq!(fields, expected, "{object}: {faults:?}");
+        }
+    }
+
+    #[test]
+    fn the_form_from_before_there_were_several() {
+        let legacy = |network: &str, length: u32| {
+            let mut object = self::network("default", json!(null));
+            object["network"] = json!(network);
+            object["hostsubnetlength"] = json!(length);
+            parse(&object)
+        };
+        let cidr = ClusterCidr { cidr: "10.128.0.0/14".parse().unwrap(), host_subnet_length: 9 };
+        assert_eq!(legacy("10.128.0.0/14", 9).unwrap().cluster_networks, [cidr]);
+        assert_eq!(legacy("10.128.0.0/14", 0).unwrap_err().len(), 1);
+        assert_eq!(legacy("10.128.0.1/14", 9).unwrap_err().len(), 1);
+        assert_eq!(legacy("10.128.0.0/14", 1).unwrap_err().len(), 1);
+    }
+
+    #[test]
+    fn defaults_and_limits() {
+        let mut object = network("any", one("10.20.0.0/16", 8));
+        let config = parse(&object).unwrap();
+        assert_eq!((config.vxlan_port, config.mtu), (4789, 1450));
+        object["vxlanPort"] = json!(1);
+        object["mtu"] = json!(576);
+        let config = parse(&object).unwrap();
+        assert_eq!((config.vxlan_port, config.mtu), (1, 576));
+        object["vxlanPort"] = json!(0);
+        object["mtu"] = json!(65536);
+        object["pluginName"] = json!(null);
+        assert_eq!(parse(&object).unwrap_err().len(), 3);
+    }
+
+    #[test]
+    fn node_addresses() {
+        let config = parse(&network("any", one("10.20.0.0/16", 8))).unwrap();
+        for (ip, expected) in [
+            ("192.168.1.1", None),
+            ("10.20.3.4", Some("node IP 10.20.3.4 conflicts with cluster network 10.20.0.0/16")),
+            ("172.30.0.1", Some("node IP 172.30.0.1 conflicts with service network 172.30.0.0/16")),
+            ("127.0.0.1", Some("127.0.0.1 can't be a node's IP")),
+            ("0.0.0.0", Some("0.0.0.0 can't be a node's IP")),
+        ] {
+            let found = config.check_node_ip(ip.parse().unwrap()).err().map(|err| err.to_string());
+            let found = found.as_deref().and_then(|text| text.split(": ").next());
+            assert_eq!(found, expected);
+        }
+    }
+}

@@ -194,3 +194,34 @@ impl fmt::Display for ObjectRef {
         f.write_str(&self.name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_named_as_kubectl_names_them() {
+        for kind in Kind::ALL {
+            for word in [kind.as_str(), kind.plural(), &kind.plural().to_uppercase()] {
+                assert_eq!(word.parse(), Ok(kind));
+            }
+            assert_eq!(kind.short_name().map_or(Ok(kind), str::parse), Ok(kind));
+            assert_eq!(Kind::from_type(kind.api_version(), kind.as_str()), Some(kind));
+        }
+        assert_eq!(Kind::from_type("v1", "HostSubnet"), Some(Kind::HostSubnet));
+        assert_eq!(Kind::from_type("v1", "NetworkPolicy"), None);
+        assert!(
+            "gadget"
+                .parse::<Kind>()
+                .unwrap_err()
+                .to_string()
+                .starts_with("unknown kind \"gadget\": use one of namespaces, ")
+        );
+    }
+
+    #[test]
+    fn references_read_well() {
+        assert_eq!(ObjectRef::cluster(Kind::Node, "a").to_string(), "Node a");
+        assert_eq!(ObjectRef::namespaced(Kind::Pod, "a", "b").to_string(), "Pod a/b");
+    }
+}

@@ -123,3 +123,55 @@ fn fixed_vnid(object: &HostSubnet) -> Result<Option<u32>, Reason> {
     let number: u32 = text.parse().map_err(|_| Reason::NotVnid(text.to_owned()))?;
     Ok(Some(Vnid::try_from(number)?.get()))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(subnet: &str, annotations: serde_json::Value) -> HostSubnet {
+        serde_json::from_value(json!({
+            "metadata": {"name": "abc.def.com", "uid": "1", "annotations": annotations},
+            "host": "abc.def.com", "hostIP": "10.20.30.40", "subnet": subnet,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_checked_subnet_says_what_the_object_says() {
+        let subnet = Subnet::try_from(&object("8.8.8.0/24", json!({FIXED_VNID_ANNOTATION: "7"}))).unwrap();
+        assert_eq!(subnet.gateway(), Ipv4Addr::new(8, 8, 8, 1));
+        assert_eq!((subnet.fixed_vnid, subnet.node_uid, subnet.uid.as_str()), (Some(7), None, "1"));
+        let subnet = Subnet::try_from(&object("8.8.8.0/24", json!({NODE_UID_ANNOTATION: "2"}))).unwrap();
+        assert_eq!((subnet.fixed_vnid, subnet.node_uid.as_deref()), (None, Some("2")));
+    }
+
+    #[test]
+    fn a_request_has_no_subnet_yet() {
+        let request = object("", json!({ASSIGN_SUBNET_ANNOTATION: ""}));
+        assert_eq!(host_subnet(&request), Ok(()));
+        let err = Subnet::try_from(&request).unwrap_err();
+        assert_eq!(
+            err.to_string(),
+            "HostSubnet abc.def.com: subnet: is missing: wait until the controller has assigned one"
+        );
+        assert_eq!(host_subnet(&object("", json!({}))).unwrap_err().faults.len(), 1);
+    }
+
+    #[test]
+    fn the_vtep_is_outside_the_clusters_networks() {
+        let network = NetworkConfig::try_from(
+            &serde_json::from_value(json!({
+                "metadata": {"name": "any"}, "serviceNetwork": "172.30.0.0/16", "pluginName": "subnet",
+                "clusterNetworks": [{"CIDR": "10.20.0.0/16", "hostSubnetLength": 8}],
+            }))
+            .unwrap(),
+        )
+        .unwrap();
+        let err = Subnet::checked(&object("8.8.8.0/24", json!({})), &network).unwrap_err();
+        assert!(err.to_string().starts_with(
+            "HostSubnet abc.def.com: hostIP: node IP 10.20.30.40 conflicts with cluster network 10.20.0.0/16: "
+        ));
+    }
+}

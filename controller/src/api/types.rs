@@ -228,3 +228,45 @@ network_resource!(ClusterNetwork, "clusternetworks", ClusterResourceScope);
 network_resource!(HostSubnet, "hostsubnets", ClusterResourceScope);
 network_resource!(NetNamespace, "netnamespaces", ClusterResourceScope);
 network_resource!(EgressNetworkPolicy, "egressnetworkpolicies", NamespaceResourceScope);
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::Resource;
+    use serde_json::json;
+
+    use super::*;
+
+    /// An object as `oc get -o json` prints it reads and writes back the same.
+    #[test]
+    fn json_names_are_the_originals() {
+        fn same<T: Resource + Serialize + for<'de> Deserialize<'de>>(mut fields: serde_json::Value) {
+            fields["apiVersion"] = json!("network.openshift.io/v1");
+            fields["kind"] = json!(T::KIND);
+            fields["metadata"] = json!({"name": "a", "resourceVersion": "7"});
+            let object: T = serde_json::from_value(fields.clone()).unwrap();
+            assert_eq!(serde_json::to_value(&object).unwrap(), fields);
+        }
+        same::<ClusterNetwork>(json!({
+            "network": "10.128.0.0/14", "hostsubnetlength": 9, "serviceNetwork": "172.30.0.0/16",
+            "pluginName": "redhat/openshift-ovs-subnet", "vxlanPort": 4789, "mtu": 1450,
+            "clusterNetworks": [{"CIDR": "10.128.0.0/14", "hostSubnetLength": 9}],
+        }));
+        same::<HostSubnet>(json!({
+            "host": "a", "hostIP": "192.168.1.1", "subnet": "10.128.0.0/23",
+            "egressIPs": ["192.168.1.100"], "egressCIDRs": ["192.168.1.0/24"],
+        }));
+        same::<NetNamespace>(json!({"netname": "a", "netid": 0, "egressIPs": ["192.168.1.100"]}));
+        same::<EgressNetworkPolicy>(json!({"spec": {"egress": [
+            {"type": "Allow", "to": {"cidrSelector": "1.2.3.0/24"}}, {"type": "Deny", "to": {"dnsName": "example.com"}},
+        ]}}));
+    }
+
+    #[test]
+    fn unknown_fields_and_nulls_pass() {
+        let object: HostSubnet = serde_json::from_value(json!({
+            "host": "a", "hostIP": "192.168.1.1", "subnet": null, "egressIPs": null, "new": {"field": 1},
+        }))
+        .unwrap();
+        assert_eq!((object.subnet.as_str(), object.egress_ips.len()), ("", 0));
+    }
+}

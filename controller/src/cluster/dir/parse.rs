@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use tracing::debug;
 
 use super::check;
+use super::defaults;
 use super::document::{self, Document};
 use super::error::Problem;
 use super::yaml::{self, Node, Value};
@@ -158,7 +159,7 @@ impl Parser<'_> {
                 return self.problem(context, at, Some(named(node, kind)), field, reason);
             }
         };
-        set_defaults(&mut object);
+        defaults::set(&mut object);
         let reference = object.reference();
         for (field, reason) in faults(&object) {
             let at = context.line(node.nearest(&field).line);
@@ -226,38 +227,6 @@ fn named(node: &Node, kind: Kind) -> ObjectRef {
         namespace: kind.is_namespaced().then(|| meta("namespace").unwrap_or(GLOBAL_NAMESPACE).to_owned()),
         name: meta("name").unwrap_or("(no name)").to_owned(),
     }
-}
-
-/// What an API server adds on creation.
-fn set_defaults(object: &mut Object) {
-    let is_empty = |text: &Option<String>| text.as_deref().unwrap_or_default().is_empty();
-    if object.kind().is_namespaced() && is_empty(&object.metadata().namespace) {
-        object.metadata_mut().namespace = Some(GLOBAL_NAMESPACE.to_owned());
-    }
-    if is_empty(&object.metadata().uid) {
-        let uid = default_uid(&object.reference());
-        object.metadata_mut().uid = Some(uid);
-    }
-}
-
-/// A UUID (RFC 9562 version 8) made from an object's name: the same each time the directory is read.
-pub(super) fn default_uid(object: &ObjectRef) -> String {
-    // FNV-1a, 128 bits.
-    const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
-    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
-    let hash = [object.kind.as_str(), object.namespace.as_deref().unwrap_or_default(), &object.name]
-        .iter()
-        .flat_map(|part| part.bytes().chain([b'/']))
-        .fold(OFFSET, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME));
-    let bits = (hash & !(0xf << 76) & !(0x3 << 62)) | (0x8 << 76) | (0x2 << 62);
-    format!(
-        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-        bits >> 96,
-        (bits >> 80) & 0xffff,
-        (bits >> 64) & 0xffff,
-        (bits >> 48) & 0xffff,
-        bits & 0xffff_ffff_ffff
-    )
 }
 
 /// What an API server would refuse, as field and reason.

@@ -1,5 +1,6 @@
 //! Tests of the directory as a whole; those of its parts are beside them.
 
+mod any_text;
 mod bad_documents;
 mod source;
 mod writer;
@@ -178,4 +179,28 @@ fn stands_in_for_the_api_server() {
     assert_eq!(uid("default"), "380c912a-83bd-8583-ae0f-907213ecc727");
     assert_ne!(uid("default"), uid("other"));
     assert_eq!(load(dir.path()).unwrap(), state);
+}
+
+#[test]
+fn fills_in_what_an_api_server_fills_in() {
+    let dir = dir(&[(
+        "a.yaml",
+        "\
+{apiVersion: v1, kind: Namespace, metadata: {name: a}}
+--- {apiVersion: v1, kind: Service, metadata: {name: s}, spec: {ports: [{port: 80}]}}
+--- {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: e}, addressType: IPv4, endpoints: [], ports: [{port: 80}]}
+--- {apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: i}, spec: {podSelector: {}}}
+--- {apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: x}, spec: {podSelector: {}, egress: [{ports: [{port: 53}]}]}}
+",
+    )]);
+    let state = load(dir.path()).unwrap();
+    assert_eq!(state.namespaces["a"].metadata.labels.as_ref().unwrap()["kubernetes.io/metadata.name"], "a");
+    let key = |name: &str| ("default".to_owned(), name.to_owned());
+    let port = &state.services[&key("s")].spec.as_ref().unwrap().ports.as_ref().unwrap()[0];
+    assert_eq!(serde_json::json!(port), serde_json::json!({"port": 80, "protocol": "TCP", "targetPort": 80}));
+    assert_eq!(state.endpoint_slices[&key("e")].ports.as_ref().unwrap()[0].protocol.as_deref(), Some("TCP"));
+    let policy = |name: &str| state.network_policies[&key(name)].spec.clone().unwrap();
+    assert_eq!(policy("i").policy_types.unwrap(), ["Ingress"]);
+    assert_eq!(policy("x").policy_types.unwrap(), ["Ingress", "Egress"]);
+    assert_eq!(policy("x").egress.unwrap()[0].ports.as_ref().unwrap()[0].protocol.as_deref(), Some("TCP"));
 }

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use thiserror::Error;
 use tracing::debug;
 
+use super::defaults;
 use super::edit::{self, Edit, EditError};
 use super::error::{DirError, Problem};
-use super::parse::{File, Place, default_uid};
+use super::parse::{File, Place};
 use super::read::{Contents, Files, Index};
 use super::yaml::{self, Node};
 use crate::api::{Kind, ObjectRef};
@@ -315,7 +316,7 @@ fn document_of(object: &Object, file: &Path) -> Result<Node, WriteError> {
     let reference = object.reference();
     let mut object = object.clone();
     let meta = object.metadata_mut();
-    if meta.uid.as_deref() == Some(&default_uid(&reference)) {
+    if meta.uid.as_deref() == Some(&defaults::uid(&reference)) {
         meta.uid = None;
     }
     // By way of JSON text, which keeps the order of the fields.

@@ -257,3 +257,48 @@ impl Serialize for Node {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn value(text: &str) -> serde_json::Value {
+        serde_json::Value::from(&parse(text).unwrap())
+    }
+
+    #[test]
+    fn scalars_are_what_kubernetes_takes_them_for() {
+        assert_eq!(
+            value(
+                "a: yes\nb: true\nc: 0640\nd: 1e3\ne: 2024-01-31T08:00:00Z\nf: ~\ng: '1'\nh: 1.5\ni: 10.128.0.0/14\nj: -5\n"
+            ),
+            json!({
+                "a": "yes", "b": true, "c": 416, "d": 1000.0, "e": "2024-01-31T08:00:00Z", "f": null, "g": "1", "h": 1.5,
+                "i": "10.128.0.0/14", "j": -5,
+            })
+        );
+        assert_eq!(value("80: x\n"), json!({"80": "x"}));
+        assert_eq!(
+            value("a: &x {b: 1}\nc: *x\nd:\n  <<: *x\n  e: 2\n"),
+            json!({"a": {"b": 1}, "c": {"b": 1}, "d": {"b": 1, "e": 2}})
+        );
+        assert_eq!(value("a: |\n  ---\n  b\n"), json!({"a": "---\nb\n"}));
+    }
+
+    #[test]
+    fn lines_of_fields() {
+        let node = parse("a:\n  b:\n  - c: 1\n  - c: 2\n    d: {e: 3}\nf.g/h: 4\n").unwrap();
+        for (field, line) in [
+            ("a.b[0].c", 3),
+            ("a.b[1].c", 4),
+            ("a.b[1].d.e", 5),
+            ("[f.g/h]", 6),
+            ("a.b[7].c", 3),
+            ("zz", 1),
+            ("", 1),
+        ] {
+            assert_eq!(node.nearest(field).line, line, "{field}");
+        }
+    }
+}
