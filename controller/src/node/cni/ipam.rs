@@ -274,6 +274,7 @@ impl Ipam {
     /// [`IpamError::Io`].
     pub fn leases(&self) -> Result<Vec<Lease>, IpamError> {
         let mut state = self.state();
+        let _lock = self.lock()?;
         self.read(&mut state)?;
         Ok(state.leases.values().cloned().collect())
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -235,4 +236,33 @@ fn no_address_twice() {
     });
     assert_eq!(given.iter().collect::<BTreeSet<_>>().len(), 100);
     assert_eq!(f.ipam.leases().unwrap().len(), 100);
+}
+
+/// Prints what a lease costs: `cargo test -p controller ipam::tests::times -- --ignored --nocapture`.
+#[test]
+#[ignore = "measures"]
+fn times() {
+    // Not in a file system in memory, as the usual temporary directory may be.
+    let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let ipam = Ipam::open(dir.path(), "10.128.2.0/23".parse().unwrap()).unwrap();
+    let median = |one: &dyn Fn(String)| {
+        let time = |n: usize| {
+            let start = Instant::now();
+            one(format!("c{n}"));
+            start.elapsed()
+        };
+        let mut times: Vec<Duration> = (0..250).map(time).collect();
+        times.sort();
+        times[times.len() / 2]
+    };
+    let allocate = median(&|container| {
+        ipam.allocate(&container, "eth0", None).unwrap();
+    });
+    let open = median(&|_| {
+        Ipam::open(dir.path(), ipam.subnet()).unwrap();
+    });
+    let release = median(&|container| {
+        ipam.release(&container, None).unwrap();
+    });
+    println!("median of 250: allocate {allocate:?}, open with 250 leases {open:?}, release {release:?}");
 }
