@@ -1,6 +1,8 @@
 //! OpenFlow 1.3 with the Nicira and ONF extensions of Open vSwitch: codec, `ovs-ofctl` text, client.
 
 pub mod action;
+#[cfg(feature = "tokio")]
+mod client;
 mod codec;
 pub mod field;
 mod flow;
@@ -11,16 +13,24 @@ pub mod message;
 mod normal;
 mod port;
 mod prerequisite;
+pub mod session;
 mod text;
 mod wire;
 
 pub use action::{Action, Controller, Ct, CtZone, Nat, NatKind, Subfield};
+#[cfg(feature = "tokio")]
+pub use client::{
+    BundleError, ClientError, Endpoint, Events, FlowStream, Modification, Switch, SwitchEvent, SwitchOptions,
+};
 pub use field::{Field, FieldInfo};
 pub use flow::{Flow, FlowFlags, FlowMod, FlowModCommand, FlowStats, GROUP_ANY, NO_BUFFER, TABLE_ALL};
 pub use flow_match::{Match, WideEntry, WideField};
 pub use group::{Bucket, Group, GroupMod, GroupModCommand, GroupType};
 pub use instruction::Instruction;
-pub use message::{Envelope, ErrorCode, ErrorMsg, FlowStatsRequest, MacAddr, Message, PortDesc};
+pub use message::{
+    Envelope, ErrorCode, ErrorMsg, FlowStatsRequest, MacAddr, Message, MultipartReply, MultipartRequest,
+    PortDesc,
+};
 pub use port::OfPort;
 pub use text::{ParseError, parse_actions};
 pub use wire::{DecodeError, EncodeError, Reason};

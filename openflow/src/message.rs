@@ -19,6 +19,8 @@ mod port;
 mod role;
 mod switch;
 
+#[cfg(feature = "tokio")]
+pub(crate) use bundle::encode_bundle_add;
 pub use bundle::{BundleAdd, BundleControl, BundleControlType, BundleFlags};
 pub use error::ErrorMsg;
 pub use error_code::ErrorCode;

@@ -111,3 +111,49 @@ fn put_header(w: &mut Writer<'_>, id: u32, flags: BundleFlags) {
     w.zeros(2);
     w.u16(flags.0);
 }
+
+/// Encodes a bundle-add around a change, without making a [`Message`] of it first.
+#[cfg(feature = "tokio")]
+pub(crate) fn encode_bundle_add(
+    buffer: &mut bytes::BytesMut,
+    id: u32,
+    flags: BundleFlags,
+    xid: u32,
+    modification: &crate::Modification,
+) -> std::result::Result<(), crate::EncodeError> {
+    use super::{HEADER_LEN, MessageType, ONF, VERSION};
+    use crate::Modification;
+    use crate::codec::{flow::put_flow_mod, group::put_group_mod};
+
+    let start = buffer.len();
+    let mut w = Writer::new(buffer);
+    let header = |w: &mut Writer<'_>, kind: MessageType| {
+        w.u8(VERSION);
+        w.u8(kind.0);
+        w.u16(0);
+        w.u32(xid);
+    };
+    header(&mut w, MessageType::EXPERIMENTER);
+    w.u32(ONF);
+    w.u32(ADD_MESSAGE);
+    put_header(&mut w, id, flags);
+    let inner = w.len();
+    debug_assert_eq!(inner, start + HEADER_LEN + 16);
+    match modification {
+        Modification::Flow(flow_mod) => {
+            header(&mut w, MessageType::FLOW_MOD);
+            put_flow_mod(&mut w, flow_mod);
+        }
+        Modification::Group(group_mod) => {
+            header(&mut w, MessageType::GROUP_MOD);
+            put_group_mod(&mut w, group_mod);
+        }
+    }
+    w.patch_len(inner + 2, inner, "ofp_header");
+    w.patch_len(start + 2, start, "onf_bundle_add");
+    let result = w.finish();
+    if result.is_err() {
+        buffer.truncate(start);
+    }
+    result
+}

@@ -69,6 +69,34 @@ pub enum MultipartReply {
     },
 }
 
+impl MultipartReply {
+    /// How many entries a reply has that comes in parts.
+    pub(crate) fn entries(&self) -> usize {
+        match self {
+            MultipartReply::Flow(list) => list.len(),
+            MultipartReply::GroupDesc(list) => list.len(),
+            MultipartReply::PortDesc(list) => list.len(),
+            MultipartReply::Desc(_) | MultipartReply::Aggregate(_) | MultipartReply::Unknown { .. } => 1,
+        }
+    }
+
+    /// Appends the next part; `None` if the two do not fit together.
+    pub(crate) fn join(mut self, next: MultipartReply) -> Option<MultipartReply> {
+        match (&mut self, next) {
+            (MultipartReply::Flow(all), MultipartReply::Flow(more)) => all.extend(more),
+            (MultipartReply::GroupDesc(all), MultipartReply::GroupDesc(more)) => all.extend(more),
+            (MultipartReply::PortDesc(all), MultipartReply::PortDesc(more)) => all.extend(more),
+            (MultipartReply::Unknown { kind, body }, MultipartReply::Unknown { kind: other, body: more })
+                if *kind == other =>
+            {
+                body.extend(more)
+            }
+            _ => return None,
+        }
+        Some(self)
+    }
+}
+
 /// Which flows a request is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlowStatsRequest {

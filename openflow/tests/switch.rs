@@ -1,0 +1,310 @@
+//! The client against a real `ovs-vswitchd`.
+#![cfg(feature = "tokio")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // A test may stop at the first surprise.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use openflow::message::{FlowRemovedReason, PortReason, SwitchConfig};
+use openflow::{
+    BundleError, Endpoint, Flow, FlowMod, FlowModCommand, FlowStatsRequest, Group, GroupMod, Modification,
+    Switch, SwitchEvent,
+};
+use support::Ovs;
+
+async fn connect(ovs: &Ovs) -> Switch {
+    Switch::connect(&Endpoint::Unix(ovs.socket())).await.unwrap()
+}
+
+fn adds(flows: &[Flow]) -> Vec<Modification> {
+    flows.iter().map(|flow| FlowMod::add(flow.clone()).into()).collect()
+}
+
+/// Text of all flows as `ovs-ofctl` prints them.
+fn ofctl_dump(ovs: &Ovs) -> BTreeSet<String> {
+    let dump = ovs.ofctl(&["--no-stats", "--no-names", "dump-flows", "br0"], "");
+    dump.lines().filter(|line| line.starts_with(' ')).map(str::to_owned).collect()
+}
+
+async fn dump(switch: &Switch) -> Vec<Flow> {
+    let stats = switch.dump_flows(FlowStatsRequest::default()).await.unwrap();
+    stats.into_iter().map(|stats| stats.flow).collect()
+}
+
+/// Waits for an event that `want` turns into something.
+async fn event<T>(events: &mut openflow::Events, mut want: impl FnMut(SwitchEvent) -> Option<T>) -> T {
+    let wait = async {
+        loop {
+            if let Some(found) = want(events.next().await.unwrap()) {
+                return found;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), wait).await.unwrap()
+}
+
+/// The corpus, each flow with a priority of its own so that none replaces another.
+fn corpus() -> Vec<Flow> {
+    let parse = |(n, text): (usize, &String)| {
+        let mut flow = FlowMod::parse(FlowModCommand::Add, text).unwrap().flow;
+        flow.priority = 1000 + n as u16;
+        // Timeouts would make the test depend on the clock.
+        flow.idle_timeout = 0;
+        flow.hard_timeout = 0;
+        flow
+    };
+    support::corpus_flows().iter().enumerate().map(parse).collect()
+}
+
+#[tokio::test]
+async fn flows_come_back_as_they_were_sent() {
+    let ovs = Ovs::start();
+    let switch = connect(&ovs).await;
+    ovs.ofctl(&["add-tlv-map", "br0", "{class=0xffff,type=0,len=4}->tun_metadata0"], "");
+    for group in [0u32, 1, 3, 5, 4294967040] {
+        let text = format!("group_id={},type=all", group.min(4294967039));
+        let group: Group = text.parse().unwrap();
+        let _ = switch.bundle(vec![GroupMod::add(group).into()]).await;
+    }
+    for meter in [3, 5] {
+        ovs.ofctl(&["add-meter", "br0", &format!("meter={meter},kbps,band=type=drop,rate=1")], "");
+    }
+    let mut kept = Vec::new();
+    let mut refused = Vec::new();
+    for flow in corpus() {
+        match switch.bundle(adds(std::slice::from_ref(&flow))).await {
+            Ok(()) => kept.push(flow),
+            Err(BundleError::Modification { index: 0, error, .. }) => refused.push((flow, error)),
+            Err(other) => panic!("{flow}: {other}"),
+        }
+    }
+    // What this switch refuses it refuses to `ovs-ofctl` too, in the same words.
+    let mut differences = String::new();
+    for (flow, error) in &refused {
+        let said = ovs.ofctl(&["add-flow", "br0", flow.to_string().trim()], "");
+        if !said.contains(&format!(": {error}")) && !said.starts_with("ovs-ofctl:") {
+            differences += &format!("{flow}\n ours {error}\n theirs {said}\n");
+        }
+    }
+    assert!(refused.len() < 60, "{} flows refused", refused.len());
+    assert!(differences.is_empty(), "{differences}");
+
+    let printed: BTreeSet<String> = kept.iter().map(Flow::to_string).collect();
+    let theirs = ofctl_dump(&ovs);
+    let missing: Vec<_> = printed.difference(&theirs).collect();
+    let extra: Vec<_> = theirs.difference(&printed).collect();
+    assert!(missing.is_empty() && extra.is_empty(), "only ours: {missing:#?}\nonly theirs: {extra:#?}");
+
+    let decoded = dump(&switch).await;
+    for flow in &decoded {
+        let sent = kept.iter().find(|k| k.priority == flow.priority).unwrap();
+        // The switch knows how wide a tunnel option is and widens a mask to it; the text is the same (see above).
+        if sent.fields.wide().next().is_none() {
+            assert_eq!(sent, flow, "\nsent    {sent}\ndecoded {flow}");
+        }
+    }
+    assert_eq!(decoded.len(), kept.len());
+}
+
+#[tokio::test]
+async fn long_dump_is_put_together_and_streams() {
+    let ovs = Ovs::start();
+    let switch = connect(&ovs).await;
+    let flows: Vec<Flow> = (0..5000u32)
+        .map(|n| {
+            let [_, _, c, d] = n.to_be_bytes();
+            format!(
+                "table=70,priority=100,ip,nw_dst=10.128.{c}.{d} actions=load:{n}->NXM_NX_REG1[],goto_table:80"
+            )
+            .parse()
+            .unwrap()
+        })
+        .collect();
+    switch.bundle(adds(&flows)).await.unwrap();
+    let sent: BTreeSet<Flow> = flows.into_iter().collect();
+    assert_eq!(dump(&switch).await.into_iter().collect::<BTreeSet<_>>(), sent);
+
+    let mut stream = switch.stream_flows(FlowStatsRequest::default()).await.unwrap();
+    let (mut parts, mut streamed) = (0, BTreeSet::new());
+    while let Some(flows) = stream.next().await.unwrap() {
+        parts += 1;
+        streamed.extend(flows.into_iter().map(|stats| stats.flow));
+    }
+    assert!(parts > 1, "the reply came in one part");
+    assert_eq!(streamed, sent);
+
+    // A request for a part of them.
+    let some = FlowStatsRequest {
+        fields: "ip,nw_dst=10.128.3.0/24".parse().unwrap(),
+        ..FlowStatsRequest::default()
+    };
+    assert_eq!(switch.dump_flows(some).await.unwrap().len(), 256);
+}
+
+#[tokio::test]
+async fn stream_that_is_dropped_does_not_block_the_connection() {
+    let ovs = Ovs::start();
+    let switch = connect(&ovs).await;
+    let flows: Vec<Flow> =
+        (0..3000).map(|n| format!("priority={n},tcp,tp_dst={n} actions=drop").parse().unwrap()).collect();
+    switch.bundle(adds(&flows)).await.unwrap();
+    let mut stream = switch.stream_flows(FlowStatsRequest::default()).await.unwrap();
+    stream.next().await.unwrap();
+    drop(stream);
+    switch.barrier().await.unwrap();
+    assert_eq!(dump(&switch).await.len(), 3000);
+}
+
+#[tokio::test]
+async fn bundle_that_fails_names_the_change_and_changes_nothing() {
+    let ovs = Ovs::start();
+    let switch = connect(&ovs).await;
+    let before: Flow = "table=1,priority=7 actions=drop".parse().unwrap();
+    switch.bundle(adds(std::slice::from_ref(&before))).await.unwrap();
+
+    let good: Flow = "table=2,priority=7 actions=output:1".parse().unwrap();
+    // Table 255 is no table: refused when it is added to the bundle.
+    let bad = Flow { table: 255, ..good.clone() };
+    // There is no group 77: refused when the bundle is committed.
+    let late: Flow = "table=3,priority=7 actions=group:77".parse().unwrap();
+    for (bad, name) in [(bad, "OFPFMFC_BAD_TABLE_ID"), (late, "OFPBAC_BAD_OUT_GROUP")] {
+        let changes = vec![good.clone(), good.clone(), bad.clone(), good.clone()];
+        let mut changes = adds(&changes);
+        changes.insert(0, FlowMod::delete_strict(&before).into());
+        match switch.bundle(changes).await {
+            Err(BundleError::Modification { index, modification, error }) => {
+                assert_eq!((index, error.code.name()), (3, Some(name)));
+                assert_eq!(*modification, FlowMod::add(bad).into());
+            }
+            other => panic!("{name}: {other:?}"),
+        }
+        assert_eq!(dump(&switch).await, std::slice::from_ref(&before));
+    }
+    // The switch is ready for the next one.
+    switch.bundle(vec![FlowMod::delete_strict(&before).into()]).await.unwrap();
+    assert_eq!(dump(&switch).await, []);
+    switch.bundle(Vec::new()).await.unwrap();
+}
+
+#[tokio::test]
+async fn groups_come_back_as_they_were_sent() {
+    let ovs = Ovs::start();
+    let switch = connect(&ovs).await;
+    let groups: Vec<Group> = [
+        "group_id=1,type=select,bucket=output:1,bucket=weight:50,actions=output:2",
+        "group_id=2,type=all,bucket=output:1,bucket=actions=set_field:5->reg0,output:2",
+        "group_id=3,type=indirect,bucket=load:7->NXM_NX_REG1[],output:4",
+        "group_id=4,type=ff,bucket=watch_port:1,actions=output:1,bucket=watch_group:1,actions=output:2",
+        "group_id=5,type=all",
+    ]
+    .map(|text| text.parse().unwrap())
+    .to_vec();
+    let add = groups.iter().map(|g| GroupMod::add(g.clone()).into()).collect();
+    switch.bundle(add).await.unwrap();
+    let mut dumped = switch.dump_groups().await.unwrap();
+    dumped.sort();
+    assert_eq!(dumped, groups);
+    let theirs: BTreeSet<String> = ovs
+        .ofctl(&["dump-groups", "br0"], "")
+        .lines()
+        .filter_map(|line| line.strip_prefix(' '))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(theirs, groups.iter().map(Group::to_string).collect());
+    // A group that exists cannot be added again, and a bundle says which one it was.
+    match switch.bundle(vec![GroupMod::delete(5).into(), GroupMod::add(groups[0].clone()).into()]).await {
+        Err(BundleError::Modification { index: 1, error, .. }) => {
+            assert_eq!(error.to_string(), "OFPGMFC_GROUP_EXISTS");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(switch.dump_groups().await.unwrap().len(), groups.len());
+}
+
+#[tokio::test]
+async fn switch_describes_itself_and_its_ports() {
+    let ovs = Ovs::start();
+    ovs.vsctl(&["add-port", "br0", "p1", "--", "set", "interface", "p1", "type=dummy", "ofport_request=7"]);
+    let switch = connect(&ovs).await;
+    let features = switch.features().await.unwrap();
+    let shown = ovs.ofctl(&["show", "br0"], "");
+    assert!(shown.contains(&format!("dpid:{:016x}", features.datapath_id)), "{shown}");
+    assert_eq!(features.n_tables, 254);
+    let ports = switch.port_desc().await.unwrap();
+    let mut names: Vec<(String, String)> =
+        ports.iter().map(|p| (p.port.to_string(), p.name.clone())).collect();
+    names.sort();
+    assert_eq!(names, [("7".into(), "p1".into()), ("LOCAL".into(), "br0".into())]);
+    let config = SwitchConfig { miss_send_len: 128, ..SwitchConfig::default() };
+    switch.set_config(config).await.unwrap();
+    assert_eq!(switch.get_config().await.unwrap(), config);
+    assert_eq!(switch.desc().await.unwrap().software, "3.1.0");
+}
+
+#[tokio::test]
+async fn events_tell_of_ports_and_removed_flows() {
+    let ovs = Ovs::start();
+    let switch = connect(&ovs).await;
+    let mut events = switch.events();
+    switch.set_config(SwitchConfig { miss_send_len: 0xffff, ..SwitchConfig::default() }).await.unwrap();
+    switch.barrier().await.unwrap();
+    ovs.vsctl(&["add-port", "br0", "p1", "--", "set", "interface", "p1", "type=dummy", "ofport_request=9"]);
+    let status = event(&mut events, |event| match event {
+        SwitchEvent::PortStatus(status) if status.desc.name == "p1" => Some(status),
+        _ => None,
+    })
+    .await;
+    assert_eq!((status.reason, status.desc.port.0), (PortReason::Add, 9));
+
+    let flow: Flow =
+        "priority=9,cookie=0x1234,send_flow_rem,ip,nw_src=10.0.0.1 actions=drop".parse().unwrap();
+    switch.bundle(vec![FlowMod::add(flow.clone()).into()]).await.unwrap();
+    ovs.ofctl(&["del-flows", "br0", "ip"], "");
+    let removed = event(&mut events, |event| match event {
+        SwitchEvent::FlowRemoved(removed) => Some(removed),
+        _ => None,
+    })
+    .await;
+    assert_eq!(removed.reason, FlowRemovedReason::DELETE);
+    assert_eq!((removed.cookie, removed.priority, removed.fields), (flow.cookie, 9, flow.fields));
+
+    // A message without an answer that is wrong: the error names its transaction id.
+    let message = openflow::Message::FlowMod(FlowMod::add(Flow { table: 255, ..Flow::default() }));
+    let sent = switch.send(&message).await.unwrap();
+    let error = event(&mut events, |event| match event {
+        SwitchEvent::Error { xid, error } if xid == sent => Some(error),
+        _ => None,
+    })
+    .await;
+    assert_eq!(error.to_string(), "OFPFMFC_BAD_TABLE_ID");
+}
+
+#[tokio::test]
+async fn end_of_the_switch_is_told_to_everybody() {
+    let ovs = Ovs::start();
+    let switch = connect(&ovs).await;
+    let mut events = switch.events();
+    let waiting = tokio::spawn({
+        let switch = switch.clone();
+        async move { switch.closed().await }
+    });
+    drop(ovs);
+    let reason = tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap().unwrap();
+    assert!(reason.is_closed(), "{reason}");
+    assert!(switch.barrier().await.unwrap_err().is_closed());
+    assert!(matches!(
+        switch.bundle(adds(&[Flow::default()])).await,
+        Err(BundleError::Client(error)) if error.is_closed()
+    ));
+    drop(switch);
+    assert_eq!(events.next().await, None);
+}
+
+#[tokio::test]
+async fn socket_without_a_switch_is_an_error_that_names_it() {
+    let endpoint: Endpoint = "unix:/nonexistent/br0.mgmt".parse().unwrap();
+    let error = Switch::connect(&endpoint).await.unwrap_err().to_string();
+    assert!(error.contains("unix:/nonexistent/br0.mgmt"), "{error}");
+}
