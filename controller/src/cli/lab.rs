@@ -235,6 +235,7 @@ async fn status(dir: &LabDir, output: OutputArgs) -> anyhow::Result<Exit> {
 
 fn status_text(status: &LabStatus) -> String {
     let none = || "-".to_owned();
+    let yes = |yes: bool| if yes { "yes" } else { "no" };
     let process = |process: Option<&ProcessStatus>| match process {
         None => none(),
         Some(ProcessStatus { pid, alive: true }) => pid.to_string(),
@@ -259,7 +260,7 @@ fn status_text(status: &LabStatus) -> String {
                 node.name.clone(),
                 node.ip.to_string(),
                 node.subnet.clone().unwrap_or_else(none),
-                if node.ready { "yes" } else { "no" }.to_owned(),
+                if status.bare { "-" } else { yes(node.ready) }.to_owned(),
                 daemon(node, Daemon::OvsdbServer),
                 daemon(node, Daemon::OvsVswitchd),
                 daemon(node, Daemon::SdnNode),
@@ -277,7 +278,7 @@ fn status_text(status: &LabStatus) -> String {
                     pod.node.clone(),
                     pod.ip.map_or_else(none, |ip| ip.to_string()),
                     pod.ofport.map_or_else(none, |port| port.to_string()),
-                    if pod.alive { "yes" } else { "no" }.to_owned(),
+                    yes(pod.alive).to_owned(),
                 ]
             }),
         );

@@ -195,14 +195,29 @@ impl Workshop {
     /// Starts the cluster controller, in the underlay's namespace.
     ///
     /// # Errors
-    /// [`LabError::Spawn`], [`LabError::Io`].
-    pub(super) async fn start_controller(&self, ns: &NetNs) -> Result<(), LabError> {
-        let Some(own) = &self.programs.own else { return Ok(()) };
+    /// [`LabError::Spawn`], [`LabError::Io`], [`LabError::Bare`].
+    pub(super) async fn start_controller(&self, ns: &NetNs) -> Result<Child, LabError> {
+        let Some(own) = &self.programs.own else {
+            return Err(LabError::Bare { lab: self.dir.name().clone() });
+        };
         let child = Launch::new(&own.sdn_controller)
             .option("--cluster", self.dir.cluster())
             .spawn(ns, &self.dir.controller_log())
             .await?;
-        self.store.update(|state| state.controller = process_of(&child))
+        self.store.update(|state| state.controller = process_of(&child))?;
+        Ok(child)
+    }
+
+    /// Waits until the cluster controller ends, which it should not.
+    pub(super) async fn controller_ends(&self, mut child: Child) -> LabError {
+        loop {
+            if let Ok(Some(status)) = child.try_wait() {
+                let log = self.dir.controller_log();
+                let (program, what) = ("sdn-controller".to_owned(), format!("ended ({status})"));
+                return LabError::Daemon { program, what, tail: tail(&log, 10), log };
+            }
+            sleep(POLL).await;
+        }
     }
 
     fn record(&self, node: &str, daemon: Daemon, process: ProcessId) -> Result<(), LabError> {

@@ -25,6 +25,8 @@ pub struct LabStatus {
     pub reasons: Vec<String>,
     /// The datapath of every node.
     pub datapath: Datapath,
+    /// Whether it was made without the project's own programs.
+    pub bare: bool,
     /// The plugin, as the lab's cluster directory names it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plugin: Option<String>,
@@ -153,6 +155,7 @@ pub async fn status(dir: &LabDir) -> Result<LabStatus, LabError> {
         ready: reasons.is_empty(),
         reasons,
         datapath: state.datapath,
+        bare: state.bare,
         plugin: cluster.cluster_network.as_ref().map(|network| network.plugin_name.clone()),
         cluster: dir.cluster(),
         underlay: state.underlay,

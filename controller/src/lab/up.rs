@@ -18,6 +18,7 @@ use super::state::{Daemon, Datapath, LabState, NodeState, Store};
 use super::{LabDir, LabError, underlay};
 use crate::api::{CLUSTER_NETWORK_NAME, Kind, ObjectRef, PluginMode};
 use crate::cluster::{ClusterLocation, ClusterSource};
+use crate::node::netns::NetNs;
 
 /// The file of a generated cluster.
 const GENERATED: &str = "cluster.yaml";
@@ -134,19 +135,12 @@ async fn build(workshop: &Workshop, plan: &Plan, options: &Options) -> Result<()
     let switch = underlay::create(&dir.underlay_netns(), &plan.underlay).await?;
     progress.done("underlay", format_args!("{} with router {}", plan.underlay.network, plan.underlay.router));
 
-    let controller = async {
-        if !options.bare {
-            workshop.start_controller(switch.netns()).await?;
-            progress.done("sdn-controller", "runs");
-        }
-        Ok(())
-    };
     let nodes = plan.nodes.iter().zip(1..).map(|((node, ip), number)| {
         let switch = &switch;
         async move {
             workshop.make_node(node, *ip, number, &plan.underlay, switch).await?;
             if let Some(own) = &workshop.programs.own {
-                let ns = crate::node::netns::NetNs::open_named(&dir.node_netns(node))?;
+                let ns = NetNs::open_named(&dir.node_netns(node))?;
                 workshop.start_agent(node, &ns).await?;
                 let sandboxes = Sandboxes::new(dir, &workshop.store, own);
                 for pod in plan.pods.get(node).into_iter().flatten() {
@@ -159,7 +153,15 @@ async fn build(workshop: &Workshop, plan: &Plan, options: &Options) -> Result<()
             Ok(())
         }
     });
-    futures::try_join!(controller, try_join_all(nodes)).map(drop)
+    let nodes = try_join_all(nodes);
+    if options.bare {
+        return nodes.await.map(drop);
+    }
+    let controller = workshop.start_controller(switch.netns()).await?;
+    tokio::select! {
+        made = nodes => made.map(drop),
+        error = workshop.controller_ends(controller) => Err(error),
+    }
 }
 
 /// Fills the lab's cluster directory: the programs of the lab write there, never where the user's files are.
