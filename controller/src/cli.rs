@@ -3,13 +3,18 @@
 //! A command is a module with `pub struct Args` (what it takes, for clap) and `pub async fn run(args)` (what it
 //! does); [`Command`] names them. Commands are thin: they parse, call the library and print.
 
+pub mod diff;
 pub mod lab;
+pub mod objects;
 pub mod output;
+pub mod render;
+pub mod target;
+pub mod trace;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use tracing_subscriber::EnvFilter;
 
 /// Version and git hash of this build.
@@ -48,6 +53,17 @@ pub struct Cli {
 enum Command {
     /// A cluster on this machine: network namespaces as nodes and pods, one real Open vSwitch a node
     Lab(lab::Args),
+    Render(render::Args),
+    Trace(trace::Args),
+    Diff(diff::Args),
+    Get(objects::GetArgs),
+    Patch(objects::PatchArgs),
+    Annotate(objects::AnnotateArgs),
+    /// Print the completions of a shell
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
 }
 
 /// Runs `sdnctl`: parses the command line, runs the command, shows its error.
@@ -61,6 +77,16 @@ pub async fn main() -> ExitCode {
         .init();
     let result = match cli.command {
         Command::Lab(args) => lab::run(args).await,
+        Command::Render(args) => render::run(args).await,
+        Command::Trace(args) => trace::run(args).await,
+        Command::Diff(args) => diff::run(args).await,
+        Command::Get(args) => objects::get(args).await,
+        Command::Patch(args) => objects::patch(args).await,
+        Command::Annotate(args) => objects::annotate(args).await,
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "sdnctl", &mut std::io::stdout());
+            Ok(Exit::Done)
+        }
     };
     match result {
         Ok(Exit::Done) => ExitCode::SUCCESS,
@@ -87,8 +113,6 @@ fn describe(error: &anyhow::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

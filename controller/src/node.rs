@@ -1,6 +1,8 @@
 //! The node agent `sdn-node`.
 
+pub mod agent;
 pub mod cni;
 pub mod host;
 pub mod netns;
 pub mod ovs;
+pub mod status;

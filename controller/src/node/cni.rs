@@ -1,4 +1,6 @@
-//! The CNI side of the agent: server, address management, sandbox wiring.
+//! The CNI side of the agent: server, pods, address management, sandbox wiring.
 
 pub mod ipam;
+pub mod pods;
 pub mod sandbox;
+pub mod server;

@@ -10,6 +10,7 @@
 //! | `OPENSHIFT-BLOCK-OUTPUT` | output, and forward before all else | rejects new connections to the machine config server |
 //! | `OPENSHIFT-FIREWALL-FORWARD` | forward | drops resends of connections that conntrack has forgotten, accepts pods' traffic |
 //! | `OPENSHIFT-MASQUERADE`, `OPENSHIFT-MASQUERADE-2` | postrouting | gives what leaves the cluster the node's address |
+//! | `raw-prerouting` | - | with a datapath in user space, drops the kernel's copy of what pods send |
 //! | `OPENSHIFT-NOTRACK` | prerouting and output, before conntrack | keeps VXLAN out of conntrack |
 //!
 //! In the replaced system `OPENSHIFT-BLOCK-OUTPUT` came after the rule that accepts all of the pods' traffic, so it did not
@@ -34,6 +35,9 @@ pub const KUBE_PROXY_MASQUERADE: u32 = 1 << 14;
 /// The TCP ports of the machine config server, which hands out secrets to new nodes.
 const MACHINE_CONFIG: [u16; 2] = [22623, 22624];
 
+/// The host ends of pods' veths.
+const HOST_VETHS: &str = "veth*";
+
 // Upper case as people know them; in lower case some would be words of nft's language, and could not be typed.
 const ALLOW: &str = "OPENSHIFT-FIREWALL-ALLOW";
 const BLOCK: &str = "OPENSHIFT-BLOCK-OUTPUT";
@@ -51,6 +55,9 @@ pub struct FirewallSpec {
     pub tun: String,
     /// The UDP port of VXLAN.
     pub vxlan_port: u16,
+    /// The datapath runs in user space: it leaves the kernel a copy of each packet that comes from a pod, which the
+    /// kernel would route past all tables of the pipeline.
+    pub userspace_datapath: bool,
 }
 
 /// What [`ensure`] did.
@@ -138,6 +145,14 @@ fn objects(spec: &FirewallSpec) -> Vec<Value> {
     rules.add("forward", "firewall overrides", [jump(FORWARD)]);
     rules.add("output", "firewall overrides", [jump(BLOCK)]);
     rules.add("postrouting", "rules for masquerading OpenShift traffic", [jump(MASQUERADE)]);
+    if spec.userspace_datapath {
+        let from_pod = equal(json!({ "meta": { "key": "iifname" } }), json!(HOST_VETHS));
+        rules.add(
+            "raw-prerouting",
+            "the kernel's copy of what the bridge takes",
+            [from_pod, verdict("drop")],
+        );
+    }
     rules.add("raw-prerouting", "disable conntrack for vxlan", [jump(NOTRACK)]);
     rules.add("raw-output", "disable conntrack for vxlan", [jump(NOTRACK)]);
 

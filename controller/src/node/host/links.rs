@@ -429,5 +429,15 @@ fn step(step: String, error: rtnetlink::Error) -> LinkError {
     LinkError::Step { step, source }
 }
 
+/// Keeps the kernel from answering ARP on a link whose packets belong to a datapath in user space: the kernel sees
+/// a copy of each, and would claim the node's own addresses for the link.
+///
+/// # Errors
+/// The link is not there, or its settings can't be written.
+pub fn ignore_arp(link: &str) -> io::Result<()> {
+    // Documentation/networking/ip-sysctl.rst, arp_ignore: 8 does not reply for any local address.
+    std::fs::write(format!("/proc/sys/net/ipv4/conf/{link}/arp_ignore"), "8")
+}
+
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,7 @@ fn spec() -> FirewallSpec {
         cluster_networks: vec!["10.128.0.0/14".parse().unwrap(), "10.132.7.0/24".parse().unwrap()],
         tun: "tun0".to_owned(),
         vxlan_port: 4789,
+        userspace_datapath: false,
     }
 }
 
@@ -113,7 +114,12 @@ fn nothing_changes_the_second_time() {
     let node = Namespace::new("again");
     for networks in [vec![], vec!["10.0.0.0/8"], vec!["10.1.2.3/32", "192.0.2.0/31", "0.0.0.0/1"]] {
         let cluster_networks = networks.iter().map(|text| text.parse().unwrap()).collect();
-        let spec = FirewallSpec { cluster_networks, tun: "tun-1.2".to_owned(), vxlan_port: 8472 };
+        let spec = FirewallSpec {
+            cluster_networks,
+            tun: "tun-1.2".to_owned(),
+            vxlan_port: 8472,
+            userspace_datapath: true,
+        };
         assert_ne!(ensured(&node, &spec).unwrap(), Changed::Nothing, "{networks:?}");
         assert_eq!(ensured(&node, &spec).unwrap(), Changed::Nothing, "{networks:?}");
     }

@@ -1,0 +1,180 @@
+//! Which node a command looks at: its cluster state, and where its Open vSwitch runs.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use openflow::{Endpoint, Switch};
+use ovsdb::Client;
+
+use crate::cluster::{ClusterLocation, ClusterSource, ClusterState};
+use crate::lab::{LabDir, LabName};
+use crate::node::ovs::bridge::BRIDGE;
+use crate::node::ovs::ports::pod_ports;
+use crate::view::{Inputs, PodPort, View, inputs, offline_ports};
+
+/// Where cluster state comes from on the command line. Without `--cluster` it is that of a running lab.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ClusterArgs {
+    /// Cluster state: a directory of Kubernetes YAML. Without it: the lab's
+    #[arg(long, value_name = "kube|DIR")]
+    cluster: Option<ClusterLocation>,
+    /// The lab to look at, where there is no --cluster
+    #[arg(long, value_name = "LAB", default_value = "lab")]
+    name: LabName,
+}
+
+/// The node's side of the command line.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Target {
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    /// Name of the node
+    #[arg(long)]
+    node: Option<String>,
+    /// Run directory of the node's Open vSwitch. Without it: the lab's, or /var/run/openvswitch
+    #[arg(long, value_name = "DIR")]
+    ovs_dir: Option<PathBuf>,
+}
+
+/// A node with its cluster's state.
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// The cluster's objects.
+    pub state: ClusterState,
+    /// Run directory of its Open vSwitch.
+    pub ovs_dir: PathBuf,
+}
+
+impl ClusterArgs {
+    /// The place of the cluster's state.
+    ///
+    /// # Errors
+    /// When no place is named and there is no such lab.
+    pub fn location(&self) -> anyhow::Result<ClusterLocation> {
+        match (&self.cluster, self.lab()) {
+            (Some(location), _) => Ok(location.clone()),
+            (None, Some(lab)) if lab.path().exists() => Ok(ClusterLocation::Dir(lab.cluster())),
+            (None, _) => {
+                bail!(
+                    "there is no lab {0}: say --cluster DIR, or start one with `sdnctl lab up --name {0}`",
+                    self.name
+                )
+            }
+        }
+    }
+
+    /// The lab that is meant, if no other place is.
+    fn lab(&self) -> Option<LabDir> {
+        self.cluster.is_none().then(|| LabDir::new(self.name.clone()))
+    }
+}
+
+impl Target {
+    /// Every node that is meant: the named one, or all.
+    ///
+    /// # Errors
+    /// When there is no such cluster, lab or node.
+    pub fn nodes(&self) -> anyhow::Result<Vec<Node>> {
+        let state = ClusterSource::load(&self.cluster.location()?)?;
+        let lab = self.cluster.lab();
+        let names: Vec<String> = match &self.node {
+            Some(name) => vec![name.clone()],
+            None => state.nodes.keys().cloned().collect(),
+        };
+        let known = || state.nodes.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        if let Some(unknown) = names
+            .iter()
+            .find(|name| !state.nodes.contains_key(*name) && !state.host_subnets.contains_key(*name))
+        {
+            bail!("there is no node {unknown}: the cluster has {}", known());
+        }
+        if names.is_empty() {
+            bail!("the cluster has no nodes");
+        }
+        Ok(names
+            .into_iter()
+            .map(|name| {
+                let ovs_dir = self.ovs_dir.clone().unwrap_or_else(|| match &lab {
+                    Some(lab) => lab.node(&name).ovs(),
+                    None => PathBuf::from("/var/run/openvswitch"),
+                });
+                Node { name, state: state.clone(), ovs_dir }
+            })
+            .collect())
+    }
+
+    /// The one node that is meant.
+    ///
+    /// # Errors
+    /// As [`Target::nodes`], and when there are several and none is named.
+    pub fn one_node(&self) -> anyhow::Result<Node> {
+        let mut nodes = self.nodes()?;
+        match (nodes.pop(), nodes.is_empty()) {
+            (Some(node), true) => Ok(node),
+            (Some(last), false) => {
+                let names = nodes.iter().chain([&last]).map(|node| node.name.as_str()).collect::<Vec<_>>();
+                bail!("which node? Say --node with one of {}", names.join(", "))
+            }
+            (None, _) => bail!("the cluster has no nodes"),
+        }
+    }
+}
+
+impl Node {
+    /// What the node must know, with its pods at the ports that they get when started in order.
+    ///
+    /// # Errors
+    /// When the cluster's networks or the node's subnet are not known or not valid.
+    pub fn offline(&self) -> anyhow::Result<Inputs> {
+        self.inputs(&offline_ports(&self.state, &self.name))
+    }
+
+    /// The same with its pods at the ports that its Open vSwitch has for them.
+    ///
+    /// # Errors
+    /// As [`Node::offline`], and when its ovsdb-server does not answer.
+    pub async fn live(&self) -> anyhow::Result<Inputs> {
+        let socket = self.ovs_dir.join("db.sock");
+        let client =
+            Client::connect(&ovsdb::Endpoint::Unix(socket.clone()), "Open_vSwitch", ovsdb::ovs::monitored())
+                .await
+                .with_context(|| {
+                    format!("no answer from ovsdb-server at {}: is it running?", socket.display())
+                })?;
+        self.inputs(&pod_ports(&client.replica()))
+    }
+
+    fn inputs(&self, ports: &[PodPort]) -> anyhow::Result<Inputs> {
+        let inputs = inputs(&self.state, &self.name, ports)?;
+        for problem in &inputs.problems {
+            eprintln!("sdnctl: left out {problem}");
+        }
+        Ok(inputs)
+    }
+
+    /// A connection to its bridge.
+    ///
+    /// # Errors
+    /// When its ovs-vswitchd does not answer.
+    pub async fn switch(&self) -> anyhow::Result<Switch> {
+        let socket = management_socket(&self.ovs_dir);
+        Switch::connect(&Endpoint::Unix(socket.clone())).await.with_context(|| {
+            format!("no answer from the bridge at {}: is ovs-vswitchd running?", socket.display())
+        })
+    }
+}
+
+/// The desired flows that follow from a node's inputs; contested flows are reported.
+#[must_use]
+pub fn view(inputs: &Inputs) -> View {
+    let view = View::of(inputs);
+    for conflict in view.conflicts() {
+        eprintln!("sdnctl: {conflict}");
+    }
+    view
+}
+
+fn management_socket(ovs_dir: &Path) -> PathBuf {
+    ovs_dir.join(format!("{BRIDGE}.mgmt"))
+}

@@ -1,0 +1,205 @@
+//! `sdnctl trace`: a packet's way, table by table, in words.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use anyhow::{Context, bail};
+use flowtables::pipeline::port::{self, VXLAN0};
+use flowtables::walk::{Assumptions, Packet, Walk, walk};
+use openflow::{Field, Match};
+use serde_json::{Value, json};
+
+use super::output::OutputArgs;
+use super::target::{Node, Target, view};
+use super::{Exit, WrongUse};
+use crate::node::ovs::bridge::BRIDGE;
+
+pub mod ofproto;
+
+use ofproto::SwitchTrace;
+
+/// Follow a packet through a node's tables and explain every step
+///
+/// FLOW has the syntax of `ovs-appctl ofproto/trace`, for example
+/// `in_port=4,tcp,nw_src=10.130.0.6,nw_dst=10.130.0.5,ct_state=trk`. The walk is computed without a switch; --live
+/// asks the node's switch too and says where the two differ. Exit status 1: they differ.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    target: Target,
+    /// Ask the node's real switch as well
+    #[arg(long)]
+    live: bool,
+    #[command(flatten)]
+    output: OutputArgs,
+    /// The packet
+    #[arg(value_name = "FLOW")]
+    flow: String,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the packet cannot be read, the node is not known, or (live) its Open vSwitch does not answer.
+pub async fn run(args: Args) -> anyhow::Result<Exit> {
+    let packet: Match = args.flow.parse().map_err(|error| WrongUse(format!("{error}")))?;
+    let node = args.target.one_node()?;
+    let inputs = if args.live { node.live().await? } else { node.offline()? };
+    let walk = walk(view(&inputs).flows(), Packet::from(&packet), &Assumptions::default());
+    let live = if args.live { Some(ask_switch(&node, &args.flow).await?) } else { None };
+    let differences = live.as_ref().map(|(trace, _)| differences(&walk, trace)).unwrap_or_default();
+    let mut document = document(&walk);
+    if let (Some((trace, raw)), Some(object)) = (&live, document.as_object_mut()) {
+        object.insert("live".to_owned(), live_document(trace, raw, &differences));
+    }
+    args.output.print(&document, |_| {
+        let mut text = text(&walk);
+        if let Some((_, raw)) = &live {
+            let _ = writeln!(text, "\nThe switch of {} says:\n{raw}", node.name);
+            text.extend(differences.iter().map(|difference| format!("DIFFERENT: {difference}\n")));
+            if differences.is_empty() {
+                text += "The switch and the walk agree.\n";
+            }
+        }
+        text
+    })?;
+    Ok(if differences.is_empty() { Exit::Done } else { Exit::No })
+}
+
+/// The switch's own trace of a packet, read and as text.
+///
+/// # Errors
+/// When ovs-vswitchd does not answer or does not take the packet.
+pub async fn ask_switch(node: &Node, flow: &str) -> anyhow::Result<(SwitchTrace, String)> {
+    let control = ovsdb::unixctl::control_socket(&node.ovs_dir, "ovs-vswitchd")?;
+    let raw =
+        ovsdb::unixctl::call(&control, "ofproto/trace", &[BRIDGE, flow]).await.context("ofproto/trace")?;
+    if !raw.contains("bridge(") {
+        bail!("the switch did not trace the packet: {}", raw.trim());
+    }
+    Ok((ofproto::parse(&raw), raw))
+}
+
+/// Where the walk and the switch's trace part; empty when they agree.
+#[must_use]
+pub fn differences(walk: &Walk, live: &SwitchTrace) -> Vec<String> {
+    let mut differences = Vec::new();
+    let mut differ = |what: &str, ours: String, theirs: String| {
+        if ours != theirs {
+            differences.push(format!("{what}: {ours} by the walk, {theirs} by the switch"));
+        }
+    };
+    differ("path", format!("{:?}", walk.path()), format!("{:?}", live.path));
+    differ("output", format!("{:?}", outputs(walk)), format!("{:?}", live.outputs));
+    differ("registers", format!("{:?}", registers(walk)), format!("{:?}", live.registers));
+    let tunnel = tunnel(walk).map(|(id, dst)| (id, dst.to_string()));
+    differ("tunnel", format!("{tunnel:?}"), format!("{:?}", live.tunnel));
+    differences
+}
+
+fn outputs(walk: &Walk) -> Vec<u32> {
+    walk.outputs.iter().map(|output| output.port.0).collect()
+}
+
+/// The registers that are not 0, as the switch lists them.
+fn registers(walk: &Walk) -> BTreeMap<String, u64> {
+    (0..16)
+        .filter_map(|n| {
+            let field = Field::reg(n)?;
+            let value = u64::try_from(walk.packet.get(field)).ok().filter(|value| *value != 0)?;
+            Some((field.name().to_owned(), value))
+        })
+        .collect()
+}
+
+fn tunnel(walk: &Walk) -> Option<(u64, std::net::Ipv4Addr)> {
+    let sent = walk.outputs.iter().find(|output| output.port == VXLAN0)?;
+    let id = u64::try_from(sent.packet.get(Field::TUN_ID)).ok()?;
+    Some((id, sent.packet.ipv4(Field::TUN_DST)))
+}
+
+/// The walk for a person: a line or two a table, then the verdict.
+#[must_use]
+pub fn text(walk: &Walk) -> String {
+    let mut text = String::new();
+    for step in &walk.steps {
+        let name = step.table_name();
+        let _ = writeln!(text, "{:>3} {name:<17} {}", step.table, step.why);
+        if let Some(flow) = &step.flow {
+            let owner = step.owner.as_ref().map(ToString::to_string).unwrap_or_default();
+            let _ = writeln!(text, "    {:<17} {}  [{owner}]", "", flow.to_string().trim());
+        }
+    }
+    let _ = writeln!(text, "=> {}", verdict(walk));
+    text
+}
+
+fn verdict(walk: &Walk) -> String {
+    if walk.is_drop() {
+        return format!("dropped: {}", walk.drop_reason);
+    }
+    let ends: Vec<String> = walk
+        .outputs
+        .iter()
+        .map(|output| match output.port {
+            VXLAN0 => format!(
+                "vxlan0 to {} with VNID {}",
+                output.packet.ipv4(Field::TUN_DST),
+                output.packet.get(Field::TUN_ID)
+            ),
+            other => port::name(other),
+        })
+        .collect();
+    format!("out of {}", ends.join(" and "))
+}
+
+fn document(walk: &Walk) -> Value {
+    let steps: Vec<Value> = walk
+        .steps
+        .iter()
+        .map(|step| {
+            json!({
+                "table": step.table,
+                "name": step.table_name(),
+                "flow": step.flow.as_ref().map(|flow| flow.to_string().trim().to_owned()),
+                "owner": step.owner.as_ref().map(ToString::to_string),
+                "why": step.why,
+            })
+        })
+        .collect();
+    let all_registers: BTreeMap<String, u64> = (0..3)
+        .filter_map(|n| {
+            let field = Field::reg(n)?;
+            Some((field.name().to_owned(), u64::try_from(walk.packet.get(field)).ok()?))
+        })
+        .collect();
+    let verdict = match walk.is_drop() {
+        true => json!({ "drop": walk.drop_reason }),
+        false => json!({ "output": outputs(walk) }),
+    };
+    let tunnel = match tunnel(walk) {
+        Some((id, dst)) => json!({ "id": id, "dst": dst }),
+        None => json!({}),
+    };
+    let mark = walk.outputs.first().map_or(0, |output| output.packet.get(Field::PKT_MARK));
+    json!({
+        "path": walk.path(),
+        "steps": steps,
+        "registers": all_registers,
+        "tunnel": tunnel,
+        "mark": u64::try_from(mark).unwrap_or_default(),
+        "verdict": verdict,
+    })
+}
+
+fn live_document(trace: &SwitchTrace, raw: &str, differences: &[String]) -> Value {
+    json!({
+        "path": trace.path,
+        "registers": trace.registers,
+        "tunnel": trace.tunnel.as_ref().map(|(id, dst)| json!({ "id": id, "dst": dst })),
+        "mark": trace.mark,
+        "output": trace.outputs,
+        "differences": differences,
+        "text": raw,
+    })
+}

@@ -1,0 +1,433 @@
+//! Pods on the network: ADD and DEL.
+//!
+//! The steps of ADD are lease, veth, port, flows; whatever fails, the steps before are undone, so that the
+//! runtime may simply try again. DEL takes the flows away before the address is free for another pod.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use cni_shim::cni::{
+    CniArgs, CniError, CniResult, CniVersion, ErrorCode, Interface, IpConfig, NetConf, Route,
+};
+use cni_shim::contract::Request;
+use flowtables::feature::base::gateway;
+use flowtables::feature::pods::mac;
+use ipnet::Ipv4Net;
+use openflow::OfPort;
+use ovsdb::Client;
+use ovsdb::ovs::{OvsError, PortSpec, delete_port, ensure_port};
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::ipam::{Ipam, IpamError};
+use super::sandbox::{self, BlockList, PodRoute, SandboxSpec, host_veth_name, pod_routes};
+use crate::cluster::Snapshot;
+use crate::node::agent::{Config, USERSPACE};
+use crate::node::host::links;
+use crate::node::netns::NetNs;
+use crate::node::ovs::bridge::BRIDGE;
+use crate::node::ovs::ports::{Leg, first_free, legs};
+use crate::node::status::{Network, Status};
+use crate::view::{annotated_port, vnid_of};
+
+/// How long ADD waits for the VNID of a namespace that was made a moment ago.
+const VNID_DEADLINE: Duration = Duration::from_secs(5);
+/// How long ADD waits for the switch to confirm the pod's flows, and DEL for it to confirm that they are gone.
+const FLOWS_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The pods of this node.
+pub struct PodNetwork {
+    state: watch::Receiver<Arc<Snapshot>>,
+    ovsdb: Client,
+    status: watch::Receiver<Status>,
+    nudge: Arc<Notify>,
+    lease_dir: PathBuf,
+    ipam: Arc<Mutex<Option<Arc<Ipam>>>>,
+    datapath_is_userspace: bool,
+    /// One request at a time for each sandbox; different sandboxes do not wait for each other.
+    sandboxes: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
+    /// Port numbers given to ports that are being made.
+    reserved: Mutex<BTreeSet<OfPort>>,
+}
+
+/// A pod's request, parsed once.
+struct Attachment {
+    container_id: String,
+    ifname: String,
+    netns: PathBuf,
+    version: CniVersion,
+    args: CniArgs,
+    namespace: String,
+    name: String,
+}
+
+impl PodNetwork {
+    pub(in crate::node) fn new(
+        config: &Config,
+        state: watch::Receiver<Arc<Snapshot>>,
+        ovsdb: Client,
+        status: watch::Receiver<Status>,
+        nudge: Arc<Notify>,
+    ) -> Self {
+        Self {
+            state,
+            ovsdb,
+            status,
+            nudge,
+            lease_dir: config.lease_dir.join("openshift-sdn"),
+            ipam: Arc::default(),
+            datapath_is_userspace: config.datapath_type == USERSPACE,
+            sandboxes: Mutex::default(),
+            reserved: Mutex::default(),
+        }
+    }
+
+    /// CNI ADD: wires the pod and answers once the switch has confirmed its flows.
+    ///
+    /// # Errors
+    /// The step that failed; everything before it is undone.
+    pub async fn add(&self, request: &Request) -> Result<Vec<u8>, CniError> {
+        let attachment = Attachment::of(request)?;
+        let lock = self.lock(&attachment.container_id);
+        let _guard = lock.lock().await;
+        let network = self.network(&attachment).await?;
+        if let Some(leg) = self.leg(&attachment.container_id, &attachment.ifname) {
+            return self.repeat(&attachment, &network, leg).await;
+        }
+
+        let mut undo = Undo { pods: self, attachment: &attachment, leased: None, veth: None, port: false };
+        match self.attach(&attachment, &network, &mut undo).await {
+            Ok(json) => Ok(json),
+            Err(error) => {
+                undo.run().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn attach(
+        &self,
+        attachment: &Attachment,
+        network: &Network,
+        undo: &mut Undo<'_>,
+    ) -> Result<Vec<u8>, CniError> {
+        let netns = NetNs::open(&attachment.netns)
+            .map_err(|error| CniError::new(ErrorCode::INVALID_ENVIRONMENT, format!("CNI_NETNS: {error}")))?;
+
+        let (container_id, ifname) = (attachment.container_id.clone(), attachment.ifname.clone());
+        let wanted = attachment.args.ip;
+        let ip = self
+            .ipam(network.local_subnet, move |ipam| ipam.allocate(&container_id, &ifname, wanted))
+            .await?;
+        undo.leased = Some(network.local_subnet);
+
+        let host_veth = host_veth_name(&attachment.container_id, &attachment.ifname);
+        let address =
+            Ipv4Net::new(ip, network.local_subnet.prefix_len()).map_err(|error| step("address", error))?;
+        let spec = SandboxSpec {
+            netns,
+            ifname: attachment.ifname.clone(),
+            host_veth: host_veth.clone(),
+            mac: mac(ip),
+            mtu: network.mtu.into(),
+            address,
+            gateway: gateway(network.local_subnet),
+            routes: routes(network),
+            block_list: Some(BlockList::default()),
+            // The userspace datapath takes packets as they are: nobody would fill in a checksum left to hardware.
+            tx_checksum_offload: !self.datapath_is_userspace,
+        };
+        // It undoes itself, and a veth that was there before is not this call's to remove.
+        let wired = sandbox::wire(&spec).await.map_err(|error| step("veth", error))?;
+        undo.veth = Some(host_veth.clone());
+        if self.datapath_is_userspace {
+            links::ignore_arp(&spec.host_veth).map_err(|error| step("veth", error))?;
+        }
+
+        let leg = Leg {
+            host_veth,
+            sandbox: attachment.container_id.clone(),
+            ifname: attachment.ifname.clone(),
+            ip,
+            namespace: attachment.namespace.clone(),
+            name: attachment.name.clone(),
+            uid: attachment.args.pod_uid.clone().unwrap_or_default(),
+            port: None,
+        };
+        undo.port = true;
+        self.add_port(&leg).await?;
+        self.until(|status| status.has(&leg.sandbox)).await?;
+        info!(pod = %format_args!("{}/{}", leg.namespace, leg.name), %ip, "attached");
+        Ok(result(attachment, network, &leg, mac_text(wired.host_mac)))
+    }
+
+    /// An ADD of what is there already: the same answer.
+    async fn repeat(
+        &self,
+        attachment: &Attachment,
+        network: &Network,
+        leg: Leg,
+    ) -> Result<Vec<u8>, CniError> {
+        self.nudge.notify_one();
+        self.until(|status| status.has(&leg.sandbox)).await?;
+        let host_mac = self.host_mac(&leg.host_veth);
+        Ok(result(attachment, network, &leg, host_mac))
+    }
+
+    /// CNI DEL: takes away whatever there is of the sandbox. Nothing there is success.
+    ///
+    /// # Errors
+    /// When something could not be taken away; the runtime asks again.
+    pub async fn del(&self, request: &Request) -> Result<(), CniError> {
+        let lock = self.lock(&request.container_id);
+        let _guard = lock.lock().await;
+        let mut problems = Vec::new();
+        if let Some(leg) = self.leg(&request.container_id, &request.ifname) {
+            match delete_port(&self.ovsdb, BRIDGE, &leg.host_veth).await {
+                Ok(()) => {
+                    if let Err(error) = self.until(|status| !status.has(&leg.sandbox)).await {
+                        problems.push(error.msg);
+                    }
+                }
+                Err(error) => problems.push(format!("port: {error}")),
+            }
+        }
+        let veth = host_veth_name(&request.container_id, &request.ifname);
+        if let Err(error) = sandbox::unwire(&veth).await {
+            problems.push(format!("veth: {error}"));
+        }
+        // An address whose flows may still be there must not go to another pod.
+        if problems.is_empty() {
+            let network = self.status.borrow().network.clone();
+            if let Some(network) = network
+                && let Err(error) =
+                    self.release(network.local_subnet, &request.container_id, &request.ifname).await
+            {
+                problems.push(error.msg);
+            }
+        }
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(CniError::new(ErrorCode::TRY_AGAIN_LATER, problems.join("; "))),
+        }
+    }
+
+    fn lock(&self, sandbox: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut sandboxes = self.sandboxes.lock().unwrap_or_else(PoisonError::into_inner);
+        sandboxes.retain(|_, lock| lock.strong_count() > 0);
+        if let Some(lock) = sandboxes.get(sandbox).and_then(Weak::upgrade) {
+            return lock;
+        }
+        let lock = Arc::default();
+        sandboxes.insert(sandbox.to_owned(), Arc::downgrade(&lock));
+        lock
+    }
+
+    fn leg(&self, sandbox: &str, ifname: &str) -> Option<Leg> {
+        legs(&self.ovsdb.replica()).into_iter().find(|leg| leg.sandbox == sandbox && leg.ifname == ifname)
+    }
+
+    fn host_mac(&self, host_veth: &str) -> String {
+        let replica = self.ovsdb.replica();
+        let interface = ovsdb::ovs::interfaces(&replica, BRIDGE)
+            .into_iter()
+            .find(|interface| interface.name == host_veth);
+        interface.and_then(|interface| interface.mac_in_use).unwrap_or_default()
+    }
+
+    /// Does something with the leases. It waits for the disk, so on a thread where that holds up nobody.
+    async fn ipam<T: Send + 'static>(
+        &self,
+        subnet: Ipv4Net,
+        work: impl FnOnce(&Ipam) -> Result<T, IpamError> + Send + 'static,
+    ) -> Result<T, CniError> {
+        let (dir, slot) = (self.lease_dir.clone(), Arc::clone(&self.ipam));
+        let done = tokio::task::spawn_blocking(move || {
+            let ipam = {
+                let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+                match slot.as_ref().filter(|ipam| ipam.subnet() == subnet) {
+                    Some(ipam) => Arc::clone(ipam),
+                    None => Arc::clone(slot.insert(Arc::new(Ipam::open(&dir, subnet)?))),
+                }
+            };
+            work(&ipam)
+        });
+        let done = done.await.map_err(|error| step("address", error))?;
+        done.map_err(|error| step("address", error))
+    }
+
+    async fn release(&self, subnet: Ipv4Net, container_id: &str, ifname: &str) -> Result<(), CniError> {
+        let (container_id, ifname) = (container_id.to_owned(), ifname.to_owned());
+        let ifname_given = move |ipam: &Ipam| {
+            let ifname = Some(ifname.as_str()).filter(|ifname| !ifname.is_empty());
+            ipam.release(&container_id, ifname)
+        };
+        self.ipam(subnet, ifname_given).await.map(|_| ())
+    }
+
+    /// The networks to wire for, once the pod's namespace has its VNID.
+    async fn network(&self, attachment: &Attachment) -> Result<Arc<Network>, CniError> {
+        let network = self.status.borrow().network.clone().ok_or_else(|| {
+            CniError::new(ErrorCode::TRY_AGAIN_LATER, "the node's network is not set up yet")
+        })?;
+        let mut state = self.state.clone();
+        let known = state
+            .wait_for(|snapshot| vnid_of(&snapshot.state, network.plugin, &attachment.namespace).is_some());
+        match timeout(VNID_DEADLINE, known).await {
+            Ok(Ok(_)) => Ok(network),
+            _ => Err(CniError::new(
+                ErrorCode::TRY_AGAIN_LATER,
+                format!(
+                    "namespace {} has no NetNamespace, so its VNID is not known: is sdn-controller running?",
+                    attachment.namespace
+                ),
+            )),
+        }
+    }
+
+    async fn add_port(&self, leg: &Leg) -> Result<(), CniError> {
+        let number = self.reserve(leg)?;
+        let spec = PortSpec {
+            ofport_request: u16::try_from(number.0).ok(),
+            external_ids: leg.external_ids(),
+            ..PortSpec::new(&leg.host_veth)
+        };
+        let made = ensure_port(&self.ovsdb, BRIDGE, &spec).await;
+        self.reserved.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+        made.map(|_| ()).map_err(|error| {
+            let code = match error {
+                OvsError::DatabaseDeadline { .. } | OvsError::SwitchDeadline { .. } => {
+                    ErrorCode::TRY_AGAIN_LATER
+                }
+                _ => ErrorCode::INTERNAL,
+            };
+            CniError::new(code, format!("port: {error}"))
+        })
+    }
+
+    /// A number for a new port: the one that the pod's annotation asks for, or the first free one.
+    fn reserve(&self, leg: &Leg) -> Result<OfPort, CniError> {
+        let key = (leg.namespace.clone(), leg.name.clone());
+        let asked = self.state.borrow().state.pods.get(&key).and_then(|pod| annotated_port(pod));
+        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        // Read under the lock: a port leaves the reserved ones only when the replica has it.
+        let replica = self.ovsdb.replica();
+        let number = asked
+            .or_else(|| first_free(&replica, &reserved))
+            .ok_or_else(|| CniError::new(ErrorCode::TRY_AGAIN_LATER, "port: br0 has no free port number"))?;
+        reserved.insert(number);
+        Ok(number)
+    }
+
+    /// Waits for the reconcile that makes `done` true.
+    async fn until(&self, done: impl Fn(&Status) -> bool) -> Result<(), CniError> {
+        let mut status = self.status.clone();
+        let reached = timeout(FLOWS_DEADLINE, status.wait_for(|status| done(status))).await;
+        match reached {
+            Ok(Ok(_)) => Ok(()),
+            _ => {
+                let reason = self.status.borrow().problem.clone().unwrap_or_else(|| "no answer".to_owned());
+                Err(CniError::new(
+                    ErrorCode::TRY_AGAIN_LATER,
+                    format!("flows: the switch has not confirmed them: {reason}"),
+                ))
+            }
+        }
+    }
+}
+
+/// What a failed ADD takes back, last step first.
+struct Undo<'a> {
+    pods: &'a PodNetwork,
+    attachment: &'a Attachment,
+    leased: Option<Ipv4Net>,
+    veth: Option<String>,
+    port: bool,
+}
+
+impl Undo<'_> {
+    async fn run(self) {
+        let mut clean = true;
+        if let Some(veth) = &self.veth {
+            if self.port {
+                if let Err(error) = delete_port(&self.pods.ovsdb, BRIDGE, veth).await {
+                    clean = false;
+                    warn!("undoing a failed ADD: port {veth}: {error}");
+                }
+            }
+            if let Err(error) = sandbox::unwire(veth).await {
+                warn!("undoing a failed ADD: veth {veth}: {error}");
+            }
+        }
+        // As in DEL: the address stays taken while a port may still have it.
+        let Attachment { container_id, ifname, .. } = self.attachment;
+        if let Some(subnet) = self.leased
+            && clean
+            && let Err(error) = self.pods.release(subnet, container_id, ifname).await
+        {
+            warn!("undoing a failed ADD: {}", error.msg);
+        }
+    }
+}
+
+impl Attachment {
+    fn of(request: &Request) -> Result<Self, CniError> {
+        let config = NetConf::parse(&request.config)?;
+        let args = CniArgs::parse(&request.args)?;
+        let (namespace, name) = args.pod()?;
+        Ok(Self {
+            container_id: request.container_id.clone(),
+            ifname: request.ifname.clone(),
+            netns: PathBuf::from(&request.netns),
+            version: config.version()?,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            args,
+        })
+    }
+}
+
+fn step(name: &str, error: impl std::fmt::Display) -> CniError {
+    CniError::new(ErrorCode::INTERNAL, format!("{name}: {error}"))
+}
+
+fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+fn routes(network: &Network) -> Vec<PodRoute> {
+    pod_routes(gateway(network.local_subnet), network.service_network, &network.cluster_networks, None)
+}
+
+fn result(attachment: &Attachment, network: &Network, leg: &Leg, host_mac: String) -> Vec<u8> {
+    let mtu = Some(u32::from(network.mtu));
+    let host = Interface { name: leg.host_veth.clone(), mac: host_mac, mtu, sandbox: String::new() };
+    let container = Interface {
+        name: leg.ifname.clone(),
+        mac: mac_text(mac(leg.ip)),
+        mtu,
+        sandbox: attachment.netns.display().to_string(),
+    };
+    let address = Ipv4Net::new(leg.ip, network.local_subnet.prefix_len()).unwrap_or_else(|_| leg.ip.into());
+    let gateway = IpAddr::V4(gateway(network.local_subnet));
+    let routes = routes(network)
+        .into_iter()
+        .map(|route| Route {
+            dst: route.dst.into(),
+            gw: route.via.map(IpAddr::V4),
+            mtu: route.mtu,
+            scope: None,
+        })
+        .collect();
+    CniResult {
+        interfaces: vec![host, container],
+        ips: vec![IpConfig { address: address.into(), gateway: Some(gateway), interface: Some(1) }],
+        routes,
+        ..CniResult::default()
+    }
+    .render(attachment.version)
+}

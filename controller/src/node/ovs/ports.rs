@@ -1,0 +1,110 @@
+//! Pods' ports as OVSDB has them. OVSDB is the one place where it is written which port is whose: the agent
+//! keeps no record of its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use flowtables::pipeline::port::FIRST_POD;
+use openflow::OfPort;
+use ovsdb::Replica;
+use ovsdb::ovs::{InterfaceView, interfaces};
+
+use super::bridge::BRIDGE;
+use crate::view::PodPort;
+
+/// The greatest port number that a switch gives to a port (OF1.3.5 §7.2.1, `OFPP_MAX`).
+const LAST: OfPort = OfPort(0xfeff);
+
+/// A pod's leg, as the `external_ids` of its Interface name it.
+///
+/// `sandbox` and `ip` are the keys that the replaced system wrote too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leg {
+    /// Name of the host end of the veth, which is the port's name.
+    pub host_veth: String,
+    /// Container id of the CNI ADD.
+    pub sandbox: String,
+    /// Interface name inside the pod.
+    pub ifname: String,
+    /// The pod's address.
+    pub ip: Ipv4Addr,
+    /// Namespace of the Pod object.
+    pub namespace: String,
+    /// Name of the Pod object.
+    pub name: String,
+    /// UID of the Pod object; empty where the runtime did not say it.
+    pub uid: String,
+    /// The OpenFlow port, once the switch has one for it.
+    pub port: Option<OfPort>,
+}
+
+impl Leg {
+    /// The `external_ids` that describe it.
+    #[must_use]
+    pub fn external_ids(&self) -> BTreeMap<String, String> {
+        let ids = [
+            ("sandbox", &self.sandbox),
+            ("ifname", &self.ifname),
+            ("ip", &self.ip.to_string()),
+            ("namespace", &self.namespace),
+            ("name", &self.name),
+            ("uid", &self.uid),
+        ];
+        ids.into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(key, value)| (key.to_owned(), value.clone()))
+            .collect()
+    }
+
+    fn of(interface: &InterfaceView) -> Option<Self> {
+        let id = |key: &str| interface.external_ids.get(key).cloned();
+        Some(Self {
+            host_veth: interface.name.clone(),
+            sandbox: id("sandbox")?,
+            ifname: id("ifname").unwrap_or_else(|| "eth0".to_owned()),
+            ip: id("ip")?.parse().ok()?,
+            namespace: id("namespace")?,
+            name: id("name")?,
+            uid: id("uid").unwrap_or_default(),
+            port: interface.ofport.map(|port| OfPort(port.into())),
+        })
+    }
+}
+
+/// The legs of all pods on the bridge.
+#[must_use]
+pub fn legs(replica: &Replica) -> Vec<Leg> {
+    interfaces(replica, BRIDGE).iter().filter_map(Leg::of).collect()
+}
+
+/// The legs that the switch has a port for, as the view takes them.
+#[must_use]
+pub fn pod_ports(replica: &Replica) -> Vec<PodPort> {
+    let mut ports: Vec<PodPort> = legs(replica)
+        .into_iter()
+        .filter_map(|leg| {
+            Some(PodPort {
+                namespace: leg.namespace,
+                name: leg.name,
+                sandbox: leg.sandbox,
+                ip: leg.ip,
+                port: leg.port?,
+            })
+        })
+        .collect();
+    ports.sort();
+    ports
+}
+
+/// The first port number from 3 on that neither the bridge nor `reserved` uses.
+#[must_use]
+pub fn first_free(replica: &Replica, reserved: &BTreeSet<OfPort>) -> Option<OfPort> {
+    let taken: BTreeSet<OfPort> = interfaces(replica, BRIDGE)
+        .iter()
+        .flat_map(|interface| [interface.ofport, interface.ofport_request])
+        .flatten()
+        .map(|port| OfPort(port.into()))
+        .chain(reserved.iter().copied())
+        .collect();
+    (FIRST_POD.0..=LAST.0).map(OfPort).find(|port| !taken.contains(port))
+}
