@@ -243,3 +243,34 @@ fn matters(event: &notify::Event, dir: &Path) -> bool {
     };
     is_change && (event.need_rescan() || event.paths.is_empty() || event.paths.iter().any(is_ours))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use notify::event::{CreateKind, DataChange, MetadataKind, RemoveKind, RenameMode};
+
+    #[test]
+    fn reading_and_half_written_files_wake_nobody() {
+        let dir = Path::new("/c/d");
+        for (kind, path, expected) in [
+            (EventKind::Access(AccessKind::Open(AccessMode::Any)), "/c/d/a.yaml", false),
+            (EventKind::Modify(ModifyKind::Data(DataChange::Any)), "/c/d/a.yaml", false),
+            (EventKind::Access(AccessKind::Close(AccessMode::Write)), "/c/d/a.yaml", true),
+            (EventKind::Access(AccessKind::Close(AccessMode::Write)), "/c/d/.a.yaml.tmp", false),
+            (EventKind::Create(CreateKind::File), "/c/d/a.yaml", true),
+            (EventKind::Create(CreateKind::File), "/c/d/a.txt", false),
+            (EventKind::Modify(ModifyKind::Name(RenameMode::To)), "/c/d/..data", true),
+            (EventKind::Modify(ModifyKind::Metadata(MetadataKind::Any)), "/c/d/a.json", true),
+            (EventKind::Remove(RemoveKind::Folder), "/c/d", true),
+            (EventKind::Remove(RemoveKind::Folder), "/c", true),
+            (EventKind::Create(CreateKind::File), "/c/other.yaml", false),
+        ] {
+            assert_eq!(
+                matters(&notify::Event::new(kind).add_path(path.into()), dir),
+                expected,
+                "{kind:?} {path}"
+            );
+        }
+        assert!(matters(&notify::Event::new(EventKind::Other).set_flag(notify::event::Flag::Rescan), dir));
+    }
+}
