@@ -1,5 +1,6 @@
 //! The async client: a handle to a task that owns the connection and keeps the replica.
 
+mod lock;
 mod task;
 mod waiters;
 
@@ -15,8 +16,9 @@ use crate::monitor::Monitored;
 use crate::replica::{Replica, Row, RowChange};
 use crate::schema::DatabaseSchema;
 use crate::session::{CallError, Config, SessionError};
-use crate::transaction::{Reply, TransactError, Transaction};
+use crate::transaction::{Condition, Reply, TransactError, Transaction};
 use crate::value::Uuid;
+pub use lock::Lock;
 use task::{Command, Task};
 use waiters::Waiters;
 
@@ -132,6 +134,7 @@ impl Shared {
 pub struct Client {
     database: Arc<str>,
     commands: mpsc::Sender<Command>,
+    unlock: mpsc::UnboundedSender<String>,
     status: watch::Receiver<Status>,
     shared: Arc<Shared>,
 }
@@ -166,9 +169,10 @@ impl Client {
             waiters: Waiters::default(),
         });
         let database = options.session.database.as_str().into();
-        tokio::spawn(Task::new(options, receiver, status_sender, shared.clone(), first).run());
+        let (unlock, unlocks) = mpsc::unbounded_channel();
+        tokio::spawn(Task::new(options, (receiver, unlocks), status_sender, shared.clone(), first).run());
         connected.await.map_err(|_| ClientError::Closed)??;
-        Ok(Client { database, commands, status, shared })
+        Ok(Client { database, commands, unlock, status, shared })
     }
 
     /// The database's name.
@@ -266,6 +270,37 @@ impl Client {
         outcome
             .await
             .unwrap_or_else(|_| Err(TransactError::OutcomeUnknown("the client was closed".to_owned())))
+    }
+
+    /// Changes at run time which rows of a table the replica holds: those that fulfil one of the conditions, or all
+    /// (`None` or an empty list; for none at all use `Condition::Always(false)`). Returns when the replica shows them.
+    ///
+    /// # Errors
+    /// The server refused or knows no conditions, the table is not monitored, or the connection is gone; the
+    /// conditions of before then stay in force.
+    pub async fn set_conditions(
+        &self,
+        table: &str,
+        conditions: Option<Vec<Condition>>,
+    ) -> Result<(), CallError> {
+        let closed = || CallError::Disconnected("the client is closed".to_owned());
+        let (reply, outcome) = oneshot::channel();
+        let command = Command::SetConditions { table: table.to_owned(), conditions, reply };
+        self.commands.send(command).await.map_err(|_| closed())?;
+        outcome.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// Asks for a lock, and again after each reconnect, until the [`Lock`] is dropped. With `steal` the present owner
+    /// loses it (once: a reconnect waits for its turn like everyone else).
+    ///
+    /// # Errors
+    /// The client is closed.
+    pub async fn lock(&self, name: &str, steal: bool) -> Result<Lock, ClientError> {
+        let (reply, watch) = oneshot::channel();
+        let command = Command::Lock { lock: name.to_owned(), steal, reply };
+        self.commands.send(command).await.map_err(|_| ClientError::Closed)?;
+        let held = watch.await.map_err(|_| ClientError::Closed)?;
+        Ok(Lock::new(name.to_owned(), held, self.unlock.clone()))
     }
 
     /// Sends any other request, e.g. `list_dbs`, and waits for its result as JSON.

@@ -17,11 +17,12 @@ pub mod unixctl;
 pub mod value;
 
 #[cfg(feature = "tokio")]
-pub use client::{Client, ClientError, ClientEvent, Options, Status};
+pub use client::{Client, ClientError, ClientEvent, Lock, Options, Status};
 pub use endpoint::{DEFAULT_PORT, Endpoint, ParseEndpointError};
 pub use monitor::Monitored;
 pub use replica::{Replica, Row, RowChange};
 pub use schema::DatabaseSchema;
+pub use session::CallError;
 pub use transaction::{
     Columns, Condition, ErrorKind, Function, Mutation, Mutator, NewRow, OpIndex, Operation, OperationError,
     Reply, TransactError, Transaction, Until,

@@ -72,6 +72,12 @@ impl Monitored {
         self
     }
 
+    pub(crate) fn set_conditions(&mut self, table: &str, conditions: Option<Vec<Condition>>) {
+        if let Some(entry) = self.tables.get_mut(table) {
+            entry.conditions = conditions;
+        }
+    }
+
     /// The tables by name.
     pub fn tables(&self) -> &BTreeMap<String, MonitoredTable> {
         &self.tables

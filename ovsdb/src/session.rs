@@ -20,7 +20,7 @@ use crate::framing::{FramingError, Limits, Splitter};
 use crate::monitor::Monitored;
 use crate::replica::{Replica, ReplicaError, RowChange};
 use crate::schema::DatabaseSchema;
-use crate::transaction::{Asked, OperationError, Reply, TransactError, Transaction, parse_reply};
+use crate::transaction::{Asked, Condition, OperationError, Reply, TransactError, Transaction, parse_reply};
 use envelope::Envelope;
 use monitoring::{Method, Monitoring};
 
@@ -60,6 +60,15 @@ pub enum Event {
     Changed(Vec<RowChange>),
     /// The answer to [`Session::transact`].
     Transacted(RequestId, Result<Reply, TransactError>),
+    /// A lock asked for is held now, or not: granted, waiting for its turn, or stolen.
+    Lock {
+        /// The lock.
+        lock: String,
+        /// Whether this session holds it.
+        held: bool,
+    },
+    /// The answer to [`Session::set_conditions`]; the replica shows the rows of the new conditions.
+    ConditionsSet(RequestId, Result<(), CallError>),
     /// The answer to [`Session::call`]: the result or the error, as JSON.
     Called(RequestId, Result<Box<RawValue>, CallError>),
 }
@@ -70,6 +79,9 @@ pub enum CallError {
     /// The server's error, as JSON.
     #[error("the database server refused: {0}")]
     Refused(Box<RawValue>),
+    /// It can't be asked for.
+    #[error("{0}")]
+    Impossible(String),
     /// The connection ended before the answer.
     #[error("the connection to the database server ended before its answer: {0}")]
     Disconnected(String),
@@ -109,6 +121,9 @@ enum Pending {
     Schema,
     Monitor(Method),
     Transact(Asked),
+    Conditions(String, Option<Vec<Condition>>),
+    Lock(String),
+    Unlock,
     Call,
     Echo,
 }
@@ -220,6 +235,30 @@ impl Session {
         self.core.request(method, params, Pending::Call)
     }
 
+    /// Asks for a lock (RFC 7047 §4.1.8). The answer and every later change comes as [`Event::Lock`]. With `steal` the
+    /// current owner loses it and has to wait; use it to take over from an owner known to be dead.
+    pub fn lock(&mut self, lock: &str, steal: bool) {
+        let method = if steal { "steal" } else { "lock" };
+        self.core.request(method, &[lock], Pending::Lock(lock.to_owned()));
+    }
+
+    /// Gives a lock back, or stops to wait for it.
+    pub fn unlock(&mut self, lock: &str) {
+        self.core.request("unlock", &[lock], Pending::Unlock);
+    }
+
+    /// Changes which rows of a table the replica holds: those that fulfil one of the conditions, or all
+    /// (ovsdb-server(7), "monitor_cond_change"). `None` if the server knows no conditions or the monitor does not
+    /// run yet.
+    pub fn set_conditions(&mut self, table: &str, conditions: Option<Vec<Condition>>) -> Option<RequestId> {
+        self.core.change_conditions(table, conditions)
+    }
+
+    /// What this session is for, with the conditions as they are now.
+    pub fn config(&self) -> &Arc<Config> {
+        &self.core.config
+    }
+
     /// The replica as it is now.
     pub fn replica(&self) -> &Arc<Replica> {
         &self.core.replica
@@ -236,13 +275,20 @@ impl Session {
         pending.sort_unstable_by_key(|(id, _)| *id);
         for (id, pending) in pending {
             let id = RequestId(id);
-            self.core.events.extend(match pending {
+            let event = match pending {
                 Pending::Transact(_) => {
                     Some(Event::Transacted(id, Err(TransactError::OutcomeUnknown(reason.to_owned()))))
                 }
                 Pending::Call => Some(Event::Called(id, Err(CallError::Disconnected(reason.to_owned())))),
-                Pending::Schema | Pending::Monitor(_) | Pending::Echo => None,
-            });
+                Pending::Conditions(..) => {
+                    // The server may have switched to the new conditions or not, so nothing can be resumed.
+                    self.core.forget_last_transaction();
+                    Some(Event::ConditionsSet(id, Err(CallError::Disconnected(reason.to_owned()))))
+                }
+                Pending::Lock(lock) => Some(Event::Lock { lock, held: false }),
+                Pending::Schema | Pending::Monitor(_) | Pending::Unlock | Pending::Echo => None,
+            };
+            self.core.events.extend(event);
         }
     }
 }
@@ -312,6 +358,22 @@ impl Core {
                 };
                 self.events.push_back(Event::Transacted(RequestId(number), reply));
             }
+            Pending::Conditions(table, conditions) => {
+                let result = result.map(|_| ()).map_err(|error| CallError::Refused(error.to_owned()));
+                if result.is_ok() {
+                    Arc::make_mut(&mut self.config).monitored.set_conditions(&table, conditions);
+                }
+                self.events.push_back(Event::ConditionsSet(RequestId(number), result));
+            }
+            Pending::Lock(lock) => {
+                #[derive(serde::Deserialize)]
+                struct Locked {
+                    locked: bool,
+                }
+                let answer = result.ok().and_then(|result| serde_json::from_str::<Locked>(result.get()).ok());
+                self.events.push_back(Event::Lock { lock, held: answer.is_some_and(|answer| answer.locked) });
+            }
+            Pending::Unlock => {}
             Pending::Call => {
                 let result =
                     result.map(ToOwned::to_owned).map_err(|error| CallError::Refused(error.to_owned()));

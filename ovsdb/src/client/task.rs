@@ -10,17 +10,35 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::lock::Locks;
 use super::{ClientError, ClientEvent, Options, Shared, Status};
 use crate::backoff::Backoff;
 use crate::endpoint::Endpoint;
 use crate::session::{CallError, Config, Event, RequestId, Session};
-use crate::transaction::{Reply, TransactError, Transaction};
+use crate::transaction::{Condition, Reply, TransactError, Transaction};
 
 /// What a handle asks of the task.
 #[derive(Debug)]
 pub(super) enum Command {
-    Transact { transaction: Transaction, reply: oneshot::Sender<Result<Reply, TransactError>> },
-    Call { method: String, params: Box<RawValue>, reply: oneshot::Sender<Result<Box<RawValue>, CallError>> },
+    Transact {
+        transaction: Transaction,
+        reply: oneshot::Sender<Result<Reply, TransactError>>,
+    },
+    SetConditions {
+        table: String,
+        conditions: Option<Vec<Condition>>,
+        reply: oneshot::Sender<Result<(), CallError>>,
+    },
+    Lock {
+        lock: String,
+        steal: bool,
+        reply: oneshot::Sender<watch::Receiver<bool>>,
+    },
+    Call {
+        method: String,
+        params: Box<RawValue>,
+        reply: oneshot::Sender<Result<Box<RawValue>, CallError>>,
+    },
 }
 
 impl Command {
@@ -30,9 +48,14 @@ impl Command {
             Command::Transact { reply, .. } => {
                 let _ = reply.send(Err(TransactError::NotConnected(reason.to_owned())));
             }
+            Command::SetConditions { reply, .. } => {
+                let _ = reply.send(Err(CallError::Disconnected(reason.to_owned())));
+            }
             Command::Call { reply, .. } => {
                 let _ = reply.send(Err(CallError::Disconnected(reason.to_owned())));
             }
+            // Not refused but remembered, see `Task::pause`.
+            Command::Lock { .. } => {}
         }
     }
 }
@@ -54,6 +77,8 @@ pub(super) struct Task {
     options: Options,
     config: Arc<Config>,
     commands: mpsc::Receiver<Command>,
+    unlocks: mpsc::UnboundedReceiver<String>,
+    locks: Locks,
     status: watch::Sender<Status>,
     shared: Arc<Shared>,
     /// Until the first connection is complete or has failed.
@@ -61,12 +86,13 @@ pub(super) struct Task {
     backoff: Backoff,
     transactions: HashMap<RequestId, oneshot::Sender<Result<Reply, TransactError>>>,
     calls: HashMap<RequestId, oneshot::Sender<Result<Box<RawValue>, CallError>>>,
+    conditions: HashMap<RequestId, oneshot::Sender<Result<(), CallError>>>,
 }
 
 impl Task {
     pub(super) fn new(
         options: Options,
-        commands: mpsc::Receiver<Command>,
+        (commands, unlocks): (mpsc::Receiver<Command>, mpsc::UnboundedReceiver<String>),
         status: watch::Sender<Status>,
         shared: Arc<Shared>,
         first: oneshot::Sender<Result<(), ClientError>>,
@@ -76,11 +102,14 @@ impl Task {
             backoff: Backoff::new(options.backoff.0, options.backoff.1),
             options,
             commands,
+            unlocks,
+            locks: Locks::default(),
             status,
             shared,
             first: Some(first),
             transactions: HashMap::new(),
             calls: HashMap::new(),
+            conditions: HashMap::new(),
         }
     }
 
@@ -112,9 +141,15 @@ impl Task {
             tokio::select! {
                 () = tokio::time::sleep_until(end) => return Ok(()),
                 command = self.commands.recv() => match command {
+                    Some(Command::Lock { lock, reply, .. }) => {
+                        let _ = reply.send(self.locks.wish(&lock).0);
+                    }
                     Some(command) => command.refuse(reason),
                     None => return Err(()),
                 },
+                Some(lock) = self.unlocks.recv() => {
+                    self.locks.give_up(&lock);
+                }
             }
         }
     }
@@ -161,6 +196,9 @@ impl Task {
     ) -> End {
         let (mut reader, mut writer) = tokio::io::split(stream);
         let mut session = Session::new(self.config.clone(), Some(self.shared.replica()), Instant::now());
+        for lock in self.locks.names() {
+            session.lock(lock, false);
+        }
         let mut buffer = Vec::with_capacity(READ_SIZE);
         let end = loop {
             if let Err(source) = session.handle_timeout(Instant::now()) {
@@ -199,6 +237,11 @@ impl Task {
                         self.send(&mut session, command);
                     }
                 }
+                Some(lock) = self.unlocks.recv() => {
+                    if self.locks.give_up(&lock) {
+                        session.unlock(&lock);
+                    }
+                }
                 () = tokio::time::sleep_until(timeout.into()) => {}
                 () = tokio::time::sleep_until(snapshot_deadline), if !synced => {
                     break ClientError::Timeout { endpoint: endpoint.clone(), after: self.options.connect_timeout };
@@ -208,6 +251,7 @@ impl Task {
         // First the status, then the outcomes: whoever learns that an outcome is unknown and waits for the connection
         // must not take the old one for the next one.
         self.disconnected(&end);
+        self.locks.lose_all();
         session.close(&end.to_string());
         self.publish(&mut session);
         End::Failed(end)
@@ -217,6 +261,28 @@ impl Task {
         match command {
             Command::Transact { transaction, reply } => {
                 self.transactions.insert(session.transact(&transaction), reply);
+            }
+            Command::SetConditions { table, conditions, reply } => {
+                match session.set_conditions(&table, conditions) {
+                    Some(id) => {
+                        self.conditions.insert(id, reply);
+                    }
+                    None => {
+                        let reason = format!("the server knows no conditions, or {table} is not monitored");
+                        let _ = reply.send(Err(CallError::Impossible(reason)));
+                    }
+                }
+            }
+            Command::Lock { lock, steal, reply } => {
+                let (held, first) = self.locks.wish(&lock);
+                if !first && steal {
+                    // A session that waits for a lock may not ask for it a second time.
+                    session.unlock(&lock);
+                }
+                if first || steal {
+                    session.lock(&lock, steal);
+                }
+                let _ = reply.send(held);
             }
             Command::Call { method, params, reply } => {
                 self.calls.insert(session.call(&method, &params), reply);
@@ -256,6 +322,13 @@ impl Task {
                 // A caller that is gone does not care.
                 Event::Transacted(id, outcome) => {
                     if let Some(reply) = self.transactions.remove(&id) {
+                        let _ = reply.send(outcome);
+                    }
+                }
+                Event::Lock { lock, held } => self.locks.set(&lock, held),
+                Event::ConditionsSet(id, outcome) => {
+                    self.config = session.config().clone();
+                    if let Some(reply) = self.conditions.remove(&id) {
                         let _ = reply.send(outcome);
                     }
                 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::{self, DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Core, Event, Pending, SessionError, refused};
+use super::{Core, Event, Pending, RequestId, SessionError, refused};
 use crate::replica::{Form, Layout, Replica, UpdatesSeed};
 use crate::transaction::Condition;
 use crate::value::{Uuid, UuidText};
@@ -152,6 +152,11 @@ impl Core {
             "update2" => (Form::V2, 1),
             "update3" => (Form::V2, 2),
             "monitor_canceled" => return self.handle_canceled(params),
+            "locked" | "stolen" => {
+                let (lock,): (String,) = serde_json::from_str(params.get()).map_err(not_understood)?;
+                self.events.push_back(Event::Lock { lock, held: method == "locked" });
+                return Ok(());
+            }
             _ => {
                 tracing::debug!(method, "notification ignored");
                 return Ok(());
@@ -193,6 +198,36 @@ impl Core {
         Ok(())
     }
 
+    /// Changes the conditions of one table. The server sends what the change makes visible or hides before it answers.
+    pub(super) fn change_conditions(
+        &mut self,
+        table: &str,
+        conditions: Option<Vec<Condition>>,
+    ) -> Option<RequestId> {
+        let known = self.monitoring.layout.as_ref()?.position(table).is_some();
+        if !known || !self.monitoring.running || self.monitoring.method == Method::Plain {
+            return None;
+        }
+        #[derive(Serialize)]
+        struct Change<'a> {
+            #[serde(rename = "where")]
+            conditions: &'a [Condition],
+        }
+        let id = self.monitoring.id.clone();
+        let all = [Condition::Always(true)];
+        let change = Change { conditions: conditions.as_deref().unwrap_or(&all) };
+        let changes = BTreeMap::from([(table, [change])]);
+        let pending = Pending::Conditions(table.to_owned(), conditions.clone());
+        Some(self.request("monitor_cond_change", &(&id, &id, changes), pending))
+    }
+
+    /// Nothing can be resumed from the replica as it is.
+    pub(super) fn forget_last_transaction(&mut self) {
+        let mut same = (*self.replica).clone();
+        same.set_last_transaction(None);
+        self.replica = Arc::new(same);
+    }
+
     /// Makes the next replica. After an error the old one stays, but is no basis for a resume any more.
     fn change<T>(
         &mut self,
@@ -207,9 +242,7 @@ impl Core {
                 Ok(done)
             }
             Err(error) => {
-                let mut same = (*self.replica).clone();
-                same.set_last_transaction(None);
-                self.replica = Arc::new(same);
+                self.forget_last_transaction();
                 Err(error.into())
             }
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ovsdb::{Client, Endpoint, Monitored};
 
 /// For what normally takes milliseconds, on a machine that may be very busy.
-pub(crate) const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_secs(30);
 
 /// A run directory with a database, its server, and maybe a switch.
 pub(crate) struct Ovs {
@@ -179,6 +179,11 @@ impl Ovs {
     pub(crate) async fn ovs_client(&self) -> Client {
         self.client(ovsdb::ovs::monitored()).await
     }
+}
+
+/// Puts a deadline around what should not take long.
+pub(crate) async fn soon<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(LONG, work).await.expect("it takes much too long")
 }
 
 /// Waits for something the replica will show.

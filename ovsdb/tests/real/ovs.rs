@@ -8,7 +8,7 @@ use ovsdb::ovs::{
 };
 use ovsdb::{Columns, Condition};
 
-use crate::harness::{Ovs, eventually, show};
+use crate::harness::{Ovs, eventually, show, soon};
 
 fn br0() -> BridgeSpec {
     BridgeSpec {
@@ -219,7 +219,7 @@ async fn a_restarted_server_is_taken_up_where_it_left() {
     let connections = client.status().connections;
     ovs.kill_server();
     let mut changes = client.changes();
-    changes.wait_for(|status| !status.connected).await.unwrap();
+    soon(changes.wait_for(|status| !status.connected)).await.unwrap();
     assert!(interface(&client.replica(), "veth1").is_some(), "the last known state stays visible");
     let refused = client.transact({
         let mut tx = client.transaction();
