@@ -99,6 +99,8 @@ pub struct Status {
     pub connected: bool,
     /// Counts the connections that got as far as a complete replica.
     pub connections: u64,
+    /// Counts those of them that fetched only what had changed since the one before.
+    pub resumed: u64,
 }
 
 /// What an event stream carries.

@@ -53,9 +53,14 @@ pub struct RequestId(u64);
 /// What happened.
 #[derive(Debug)]
 pub enum Event {
-    /// The replica is complete and follows the server from now on. The changes are those since the replica that
-    /// the session began with.
-    Synced(Vec<RowChange>),
+    /// The replica is complete and follows the server from now on.
+    Synced {
+        /// The changes since the replica that the session began with.
+        changes: Vec<RowChange>,
+        /// Whether the server sent only these instead of everything (`monitor_cond_since` found the last
+        /// transaction).
+        resumed: bool,
+    },
     /// A transaction changed the replica.
     Changed(Vec<RowChange>),
     /// The answer to [`Session::transact`].

@@ -297,7 +297,7 @@ impl Task {
         *self.shared.replica.write().unwrap_or_else(PoisonError::into_inner) = replica.clone();
         while let Some(event) = session.poll_event() {
             match event {
-                Event::Synced(changes) => {
+                Event::Synced { changes, resumed } => {
                     *self.shared.schema.write().unwrap_or_else(PoisonError::into_inner) =
                         session.schema().cloned();
                     self.backoff.reset();
@@ -309,6 +309,7 @@ impl Task {
                     self.status.send_modify(|status| {
                         status.connected = true;
                         status.connections = status.connections.wrapping_add(1);
+                        status.resumed = status.resumed.wrapping_add(u64::from(resumed));
                         status.generation = generation;
                     });
                     if let Some(first) = self.first.take() {

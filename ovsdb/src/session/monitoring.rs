@@ -138,7 +138,7 @@ impl Core {
         })
         .map(|changes| {
             self.monitoring.running = true;
-            self.events.push_back(Event::Synced(changes));
+            self.events.push_back(Event::Synced { changes, resumed });
         })
     }
 

@@ -42,7 +42,9 @@ fn synced() -> Session {
     assert_eq!(request["params"], serde_json::from_str::<serde_json::Value>(&want).unwrap());
     let first = format!(r#"[false,"{ROW}",{{"T":{{"{ROW}":{{"initial":{{"name":"a"}}}}}}}}]"#);
     answer(&mut session, 1, &first).unwrap();
-    assert!(matches!(session.poll_event(), Some(Event::Synced(changes)) if changes.len() == 1));
+    assert!(
+        matches!(session.poll_event(), Some(Event::Synced { changes, resumed: false }) if changes.len() == 1)
+    );
     session
 }
 
@@ -67,7 +69,9 @@ fn the_next_session_resumes_after_the_last_transaction() {
     let row2 = ROW.replace('5', "6");
     answer(&mut session, 1, &format!(r#"[true,"{row2}",{{"T":{{"{row2}":{{"insert":{{"name":"b"}}}}}}}}]"#))
         .unwrap();
-    assert!(matches!(session.poll_event(), Some(Event::Synced(changes)) if changes.len() == 1));
+    assert!(
+        matches!(session.poll_event(), Some(Event::Synced { changes, resumed: true }) if changes.len() == 1)
+    );
     assert!(session.replica().named("T", "a").is_some() && session.replica().named("T", "b").is_some());
 }
 

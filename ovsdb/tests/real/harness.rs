@@ -68,6 +68,25 @@ impl Ovs {
         ovs
     }
 
+    /// The only server of a cluster: unlike a plain one it remembers the transactions that `monitor_cond_since`
+    /// asks for.
+    pub(crate) fn cluster() -> Ovs {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ovs = Ovs { dir, server: None, switch: None, remotes: Vec::new() };
+        let schema = vswitch_schema();
+        let create = ovs
+            .command("ovsdb-tool")
+            .arg("create-cluster")
+            .arg(ovs.database())
+            .arg(schema)
+            .arg("unix:raft.sock")
+            .output()
+            .unwrap();
+        assert!(create.status.success(), "{}", String::from_utf8_lossy(&create.stderr));
+        ovs.start_server();
+        ovs
+    }
+
     /// A server and a switch whose devices are all dummies.
     pub(crate) fn switch() -> Ovs {
         let mut ovs = Ovs::server();

@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
+mod faults;
 mod features;
 #[allow(dead_code, reason = "the benchmarks use the rest")]
 mod harness;
 mod ovs;
+mod proxy;
 mod replica;
 mod unixctl;

@@ -1,0 +1,79 @@
+//! A byte-cutting proxy between client and server.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+/// Forwards a Unix socket to another, until a cut is due: then both sides of every connection are closed, in the
+/// midst of a message if that is where the byte count ends.
+pub(crate) struct Proxy {
+    state: Arc<State>,
+    task: JoinHandle<()>,
+}
+
+struct State {
+    /// Bytes that may still pass, of both directions together.
+    left: AtomicI64,
+    cut: Notify,
+}
+
+impl Proxy {
+    pub(crate) fn new(listen: &Path, to: PathBuf) -> Proxy {
+        let listener = UnixListener::bind(listen).unwrap();
+        let state = Arc::new(State { left: AtomicI64::new(i64::MAX), cut: Notify::new() });
+        let task = tokio::spawn({
+            let state = state.clone();
+            async move {
+                loop {
+                    let (client, _) = listener.accept().await.unwrap();
+                    let Ok(server) = UnixStream::connect(&to).await else { continue };
+                    let state = state.clone();
+                    tokio::spawn(async move {
+                        let (client_in, client_out) = client.into_split();
+                        let (server_in, server_out) = server.into_split();
+                        tokio::select! {
+                            () = state.pump(client_in, server_out) => {}
+                            () = state.pump(server_in, client_out) => {}
+                            () = state.cut.notified() => {}
+                        }
+                    });
+                }
+            }
+        });
+        Proxy { state, task }
+    }
+
+    /// Cuts everything after this many more bytes.
+    pub(crate) fn cut_after(&self, bytes: u32) {
+        self.state.left.store(bytes.into(), Ordering::SeqCst);
+    }
+}
+
+impl State {
+    async fn pump(&self, mut from: impl AsyncReadExt + Unpin, mut to: impl AsyncWriteExt + Unpin) {
+        let mut buffer = vec![0; 4096];
+        while let Ok(count @ 1..) = from.read(&mut buffer).await {
+            let left = self.left.fetch_sub(i64::try_from(count).unwrap(), Ordering::SeqCst);
+            let pass = usize::try_from(left.max(0)).unwrap().min(count);
+            if to.write_all(&buffer[..pass]).await.is_err() {
+                return;
+            }
+            if pass < count {
+                self.left.store(i64::MAX, Ordering::SeqCst);
+                self.cut.notify_waiters();
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
