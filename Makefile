@@ -3,7 +3,7 @@
 CARGO ?= cargo
 BIN := target/debug
 
-.PHONY: all deps build demo test unit pure lint bench soak docs clean
+.PHONY: all deps build demo test pure lint bench clean
 
 all: build
 
@@ -27,6 +27,11 @@ pure:
 	$(CARGO) check -p ovsdb --no-default-features
 	@if $(CARGO) tree -p flowtables -e normal --prefix none | grep -E '^(tokio|mio|futures|nix|libc) '; then \
 		echo "flowtables must not depend on these" >&2; exit 1; fi
+
+# Figures, never assertions: machines are noisy.
+bench: deps
+	$(CARGO) build --release --workspace --bins
+	$(CARGO) bench -p tests --bench cni_add
 
 lint:
 	$(CARGO) fmt --all --check

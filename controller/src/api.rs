@@ -18,8 +18,8 @@ mod object;
 mod subnet;
 mod types;
 pub mod validate;
-mod vnid;
 
+pub use flowtables::pipeline::vnid::{InvalidVnid, Vnid};
 pub use network::{
     ClusterCidr, DEFAULT_MTU, DEFAULT_VXLAN_PORT, NetworkConfig, NodeIpConflict, ParsePluginModeError,
     PluginMode,
@@ -31,7 +31,6 @@ pub use types::{
     EgressNetworkPolicyRule, EgressNetworkPolicySpec, HostSubnet, NetNamespace,
 };
 pub use validate::{Invalid, InvalidObject, Reason};
-pub use vnid::{InvalidVnid, Vnid};
 
 /// Name of the only [`ClusterNetwork`] that is used.
 pub const CLUSTER_NETWORK_NAME: &str = "default";

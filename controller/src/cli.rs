@@ -92,23 +92,10 @@ pub async fn main() -> ExitCode {
         Ok(Exit::Done) => ExitCode::SUCCESS,
         Ok(Exit::No) => ExitCode::from(1),
         Err(error) => {
-            eprintln!("sdnctl: {}", describe(&error));
+            eprintln!("sdnctl: {}", crate::describe(&error));
             ExitCode::from(if error.is::<WrongUse>() { 2 } else { 3 })
         }
     }
-}
-
-/// The error and its causes in one text; a cause that an error above it has quoted already is not said again.
-fn describe(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| {
-        if text.is_empty() {
-            cause
-        } else if text.contains(&cause) {
-            text
-        } else {
-            format!("{text}: {cause}")
-        }
-    })
 }
 
 #[cfg(test)]
@@ -118,11 +105,5 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn errors_are_said_once() {
-        let error = anyhow::anyhow!("cause").context("step: cause").context("what");
-        assert_eq!(describe(&error), "what: step: cause");
     }
 }

@@ -18,3 +18,28 @@ pub mod cluster;
 pub mod lab;
 pub mod node;
 pub mod view;
+
+/// The error and its causes in one text; a cause that an error above it has quoted already is not said again.
+#[must_use]
+pub fn describe(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| {
+        if text.is_empty() {
+            cause
+        } else if text.contains(&cause) {
+            text
+        } else {
+            format!("{text}: {cause}")
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::describe;
+
+    #[test]
+    fn errors_are_said_once() {
+        let error = anyhow::anyhow!("cause").context("step: cause").context("what");
+        assert_eq!(describe(&error), "what: step: cause");
+    }
+}

@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sdn-controller: {error:#}");
+            eprintln!("sdn-controller: {}", controller::describe(&error));
             ExitCode::from(3)
         }
     }

@@ -47,7 +47,7 @@ async fn main() -> ExitCode {
     match run(args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sdn-node: {error:#}");
+            eprintln!("sdn-node: {}", controller::describe(&error));
             ExitCode::from(3)
         }
     }

@@ -187,7 +187,7 @@ impl Agent {
                 Instant::now() + RESYNC
             }
             Err(error) => {
-                let text = format!("{error:#}");
+                let text = crate::describe(&error);
                 if self.status.borrow().problem.as_ref() != Some(&text) {
                     warn!("not in sync: {text}");
                 }

@@ -353,11 +353,11 @@ impl Undo<'_> {
     async fn run(self) {
         let mut clean = true;
         if let Some(veth) = &self.veth {
-            if self.port {
-                if let Err(error) = delete_port(&self.pods.ovsdb, BRIDGE, veth).await {
-                    clean = false;
-                    warn!("undoing a failed ADD: port {veth}: {error}");
-                }
+            if self.port
+                && let Err(error) = delete_port(&self.pods.ovsdb, BRIDGE, veth).await
+            {
+                clean = false;
+                warn!("undoing a failed ADD: port {veth}: {error}");
             }
             if let Err(error) = sandbox::unwire(veth).await {
                 warn!("undoing a failed ADD: veth {veth}: {error}");
