@@ -137,18 +137,15 @@ impl Workshop {
         let files = self.dir.node(node);
         let run = files.ovs();
         let log = run.join(format!("{daemon}.log"));
-        let launch = [
-            "--pidfile",
-            "--detach",
-            "--no-chdir",
-            "--log-file",
-            "-vconsole:off",
-            "-vsyslog:off",
-            "-vfile:info",
-        ]
-        .into_iter()
-        .fold(launch, Launch::arg)
-        .envs(ovs_environment(&files));
+        let pid_file = run.join(format!("{daemon}.pid"));
+        if let Ok(pid) = fs::read_to_string(&pid_file) {
+            // A daemon that was killed leaves its control socket.
+            let _ = fs::remove_file(run.join(format!("{daemon}.{}.ctl", pid.trim())));
+        }
+        let logging = ["-vconsole:off", "-vsyslog:off", "-vfile:info", "--log-file"];
+        let launch =
+            ["--pidfile", "--detach", "--no-chdir"].into_iter().chain(logging).fold(launch, Launch::arg);
+        let launch = launch.envs(ovs_environment(&files));
         let what = |what: String| LabError::Daemon {
             program: format!("{daemon} of node {node}"),
             what,
@@ -159,7 +156,7 @@ impl Workshop {
             LabError::Failed { status, said, .. } => what(format!("did not start ({status}) {said}")),
             other => other,
         })?;
-        let process = ProcessId::from_pid_file(&run.join(format!("{daemon}.pid")))
+        let process = ProcessId::from_pid_file(&pid_file)
             .ok_or_else(|| what("ended right after its start".to_owned()))?;
         self.record(node, daemon, process)
     }
