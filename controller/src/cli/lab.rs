@@ -1,5 +1,6 @@
 //! `sdnctl lab`: a cluster on this machine.
 
+mod demo;
 mod matrix;
 
 use std::ffi::OsString;
@@ -57,6 +58,9 @@ enum Command {
     Pod(PodCommand),
     /// Show who reaches whom, with real pings and TCP connections; exit status 1 if it is not as it should be
     Matrix(OutputArgs),
+    /// Make a lab, show who reaches whom under each plugin and why, and remove it; exit status 1 if anything is not
+    /// as it should be
+    Demo(demo::Args),
     /// Start a program of a node that has ended or was killed
     Start {
         /// The node
@@ -171,6 +175,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
             output.print(&matrix::document(plugin, &matrix), |_| matrix::text(plugin, &matrix))?;
             Ok(if matrix.faults().is_empty() { Exit::Done } else { Exit::No })
         }
+        Command::Demo(args) => demo::run(&dir, args).await,
         Command::Start { node, daemon } => {
             lab::start(&dir, &node, daemon, Progress::spoken()).await?;
             Ok(Exit::Done)

@@ -115,6 +115,18 @@ pub enum LabError {
         /// The lab.
         lab: LabName,
     },
+    /// A namespace is nobody's yet.
+    #[error(
+        "namespace {namespace} has no NetNamespace yet, so what its pods should reach is not known; sdn-controller makes \
+         it, see {}",
+        log.display()
+    )]
+    NoVnid {
+        /// The namespace.
+        namespace: String,
+        /// What the cluster controller says.
+        log: PathBuf,
+    },
     /// The cluster can't be made on this machine.
     #[error(transparent)]
     Plan(#[from] PlanError),

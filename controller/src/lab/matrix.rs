@@ -116,6 +116,9 @@ pub async fn measure(dir: &LabDir) -> Result<(PluginMode, Matrix), LabError> {
     preflight::tools(&["ping"])?;
     let (_, state) = Store::open(dir)?;
     let cluster = ClusterSource::load(&ClusterLocation::Dir(dir.cluster()))?;
+    if let Some(namespace) = unknown_tenant(&state, &cluster) {
+        return Err(LabError::NoVnid { namespace, log: dir.controller_log() });
+    }
     let plugin = plugin(&cluster);
     let parties = parties(dir, &state, &cluster, plugin);
     let cells = ways(&parties, plugin);
@@ -144,6 +147,25 @@ pub async fn measure(dir: &LabDir) -> Result<(PluginMode, Matrix), LabError> {
     });
     let cells = try_join_all(rows).await?.concat();
     Ok((plugin, Matrix { parties, cells }))
+}
+
+/// Whether every pod's namespace has the VNID that the plugin tells tenants apart by; the cluster controller gives
+/// them out.
+///
+/// # Errors
+/// [`LabError::NoLab`], [`LabError::Source`].
+pub fn tenants_are_known(dir: &LabDir) -> Result<bool, LabError> {
+    let (_, state) = Store::open(dir)?;
+    let cluster = ClusterSource::load(&ClusterLocation::Dir(dir.cluster()))?;
+    Ok(unknown_tenant(&state, &cluster).is_none())
+}
+
+fn unknown_tenant(state: &LabState, cluster: &ClusterState) -> Option<String> {
+    if !plugin(cluster).has_vnids() {
+        return None;
+    }
+    let mut namespaces = state.pods.keys().filter_map(|pod| pod.split('/').next());
+    namespaces.find(|namespace| !cluster.net_namespaces.contains_key(*namespace)).map(str::to_owned)
 }
 
 fn plugin(cluster: &ClusterState) -> PluginMode {
