@@ -9,6 +9,7 @@ pub mod monitor;
 #[cfg(feature = "tokio")]
 pub mod ovs;
 pub mod replica;
+pub mod rows;
 pub mod schema;
 pub mod session;
 pub mod transaction;

@@ -314,9 +314,10 @@ impl Transaction {
     }
 
     /// Adds a row; the handle stands for it in other operations of this transaction.
-    pub fn insert(&mut self, table: impl Into<String>, row: Columns) -> NewRow {
+    pub fn insert(&mut self, table: impl Into<String>, row: impl Into<Columns>) -> NewRow {
         let name: Box<str> = format!("row{}", self.operations.len()).into();
         let uuid_name = Some(name.clone());
+        let row = row.into();
         let op = self.push(Operation::Insert { table: table.into(), row, uuid_name, uuid: None });
         NewRow { op, name }
     }
@@ -338,9 +339,10 @@ impl Transaction {
         &mut self,
         table: impl Into<String>,
         conditions: impl Into<Vec<Condition>>,
-        row: Columns,
+        row: impl Into<Columns>,
     ) -> OpIndex {
-        self.push(Operation::Update { table: table.into(), conditions: conditions.into(), row })
+        let (conditions, row) = (conditions.into(), row.into());
+        self.push(Operation::Update { table: table.into(), conditions, row })
     }
 
     /// Changes columns of the rows found.

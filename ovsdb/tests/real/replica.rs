@@ -129,3 +129,42 @@ async fn the_replica_is_the_dump() {
         assert!(changed.is_ok(), "ours:\n{ours:#?}\ntheirs:\n{theirs:#?}");
     }
 }
+
+#[tokio::test]
+async fn typed_views_read_what_the_switch_wrote() {
+    use ovsdb::rows::TypedRow;
+    use ovsdb::rows::open_vswitch::{Bridge, Interface, OpenVSwitch, Port};
+
+    let ovs = Ovs::switch();
+    let client = ovs.client(everything()).await;
+    ovs.vsctl(["add-br", "br0", "--", "set", "Bridge", "br0", "protocols=OpenFlow13,OpenFlow15"]);
+    ovs.vsctl([
+        "add-port",
+        "br0",
+        "p1",
+        "--",
+        "set",
+        "Port",
+        "p1",
+        "trunks=7,5",
+        "--",
+        "set",
+        "Interface",
+        "p1",
+        "ofport_request=9",
+        "external_ids:a=b",
+    ]);
+    let replica = client.replica();
+    let root = replica.typed::<OpenVSwitch<'_>>().next().unwrap();
+    let bridges: Vec<Bridge<'_>> = root.bridges_rows(&replica).collect();
+    assert_eq!(bridges.len(), 1);
+    assert_eq!(bridges[0].name(), Some("br0"));
+    assert_eq!(bridges[0].protocols().collect::<Vec<_>>(), ["OpenFlow13", "OpenFlow15"]);
+    let port: Port<'_> = bridges[0].ports_rows(&replica).find(|port| port.name() == Some("p1")).unwrap();
+    assert_eq!(port.trunks().collect::<Vec<_>>(), [5, 7]);
+    let interface: Interface<'_> = port.interfaces_rows(&replica).next().unwrap();
+    assert_eq!((interface.ofport(), interface.ofport_request()), (Some(9), Some(9)));
+    assert_eq!(interface.external_ids().collect::<Vec<_>>(), [("a", "b")]);
+    assert!(interface.statistics().any(|(name, _)| name == "rx_packets"));
+    assert_eq!(replica.typed_row::<Interface<'_>>(interface.uuid()).unwrap().name(), Some("p1"));
+}
