@@ -2,6 +2,8 @@
 
 mod lock;
 mod task;
+#[cfg(feature = "tls")]
+mod tls;
 mod waiters;
 
 use std::sync::{Arc, PoisonError, RwLock};
@@ -20,6 +22,8 @@ use crate::transaction::{Condition, Reply, TransactError, Transaction};
 use crate::value::Uuid;
 pub use lock::Lock;
 use task::{Command, Task};
+#[cfg(feature = "tls")]
+pub use tls::{Tls, TlsError};
 use waiters::Waiters;
 
 /// How a client connects.
@@ -33,6 +37,9 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// The first wait after a lost connection, and the longest.
     pub backoff: (Duration, Duration),
+    /// For endpoints `ssl:HOST:PORT`.
+    #[cfg(feature = "tls")]
+    pub tls: Option<Tls>,
 }
 
 impl Options {
@@ -43,6 +50,8 @@ impl Options {
             session: Config::new(db, monitored),
             connect_timeout: Duration::from_secs(10),
             backoff: (Duration::from_millis(20), Duration::from_secs(1)),
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 }

@@ -19,6 +19,8 @@ pub mod value;
 
 #[cfg(feature = "tokio")]
 pub use client::{Client, ClientError, ClientEvent, Lock, Options, Status};
+#[cfg(feature = "tls")]
+pub use client::{Tls, TlsError};
 pub use endpoint::{DEFAULT_PORT, Endpoint, ParseEndpointError};
 pub use monitor::Monitored;
 pub use replica::{Replica, Row, RowChange};

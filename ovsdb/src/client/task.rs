@@ -66,6 +66,16 @@ const MOST_UNSENT: usize = 1 << 20;
 /// Bytes asked of the socket at once.
 const READ_SIZE: usize = 256 << 10;
 
+async fn in_time<T>(
+    deadline: tokio::time::Instant,
+    work: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    match tokio::time::timeout_at(deadline, work).await {
+        Ok(done) => done,
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "timed out")),
+    }
+}
+
 /// Why a connection ended.
 enum End {
     /// All handles are gone.
@@ -165,25 +175,37 @@ impl Task {
     async fn connect(&mut self, endpoint: &Endpoint) -> End {
         let failed = |source| End::Failed(ClientError::Connect { endpoint: endpoint.clone(), source });
         let deadline = tokio::time::Instant::now() + self.options.connect_timeout;
-        let timed_out = || io::Error::new(io::ErrorKind::TimedOut, "timed out");
+        let tcp = async |host: &str, port: u16| {
+            let stream = TcpStream::connect((host, port)).await?;
+            // Transactions are small and wait for their answer.
+            stream.set_nodelay(true)?;
+            io::Result::Ok(stream)
+        };
         match endpoint {
             Endpoint::Unix(path) => match UnixStream::connect(path).await {
                 Ok(stream) => self.drive(endpoint, stream, deadline).await,
                 Err(source) => failed(source),
             },
-            Endpoint::Tcp { host, port } => {
-                let connect = TcpStream::connect((host.as_str(), *port));
-                let stream = tokio::time::timeout_at(deadline, connect).await;
-                match stream.unwrap_or_else(|_| Err(timed_out())).and_then(|stream| {
-                    // Transactions are small and wait for their answer.
-                    stream.set_nodelay(true)?;
-                    Ok(stream)
-                }) {
+            Endpoint::Tcp { host, port } => match in_time(deadline, tcp(host, *port)).await {
+                Ok(stream) => self.drive(endpoint, stream, deadline).await,
+                Err(source) => failed(source),
+            },
+            #[cfg(feature = "tls")]
+            Endpoint::Tls { host, port } => {
+                let Some(tls) = self.options.tls.clone() else {
+                    let reason = "TLS needs a private key, a certificate and the authority's certificate";
+                    return failed(io::Error::new(io::ErrorKind::InvalidInput, reason));
+                };
+                let connect = async { tls.connect(host, tcp(host, *port).await?).await };
+                match in_time(deadline, connect).await {
                     Ok(stream) => self.drive(endpoint, stream, deadline).await,
                     Err(source) => failed(source),
                 }
             }
-            Endpoint::Tls { .. } => failed(io::Error::new(io::ErrorKind::Unsupported, "TLS is not built in")),
+            #[cfg(not(feature = "tls"))]
+            Endpoint::Tls { .. } => {
+                failed(io::Error::new(io::ErrorKind::Unsupported, "this program is built without TLS"))
+            }
         }
     }
 

@@ -156,9 +156,14 @@ impl Ovs {
     }
 
     pub(crate) fn start_server(&mut self) {
+        self.start_server_with(&[]);
+    }
+
+    pub(crate) fn start_server_with(&mut self, options: &[&str]) {
         let _ = std::fs::remove_file(self.socket());
         let mut args = vec!["--remote=punix:db.sock".to_owned(), "--pidfile".into(), "--log-file".into()];
         args.extend(self.remotes.iter().map(|remote| format!("--remote={remote}")));
+        args.extend(options.iter().map(|&option| option.to_owned()));
         args.push(self.database().display().to_string());
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         self.server = Some(self.start("ovsdb-server", &args));

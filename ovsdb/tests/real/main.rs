@@ -8,5 +8,6 @@ mod features;
 mod harness;
 mod ovs;
 mod proxy;
+mod remotes;
 mod replica;
 mod unixctl;

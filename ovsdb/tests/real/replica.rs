@@ -154,6 +154,11 @@ async fn typed_views_read_what_the_switch_wrote() {
         "ofport_request=9",
         "external_ids:a=b",
     ]);
+    let filled = |replica: &Replica| {
+        let interface = replica.named("Interface", "p1")?;
+        (!interface.get("statistics")?.is_empty()).then_some(())
+    };
+    crate::harness::eventually(&client, filled).await;
     let replica = client.replica();
     let root = replica.typed::<OpenVSwitch<'_>>().next().unwrap();
     let bridges: Vec<Bridge<'_>> = root.bridges_rows(&replica).collect();
