@@ -19,11 +19,14 @@ use crate::lab::{
     self, Cluster, Daemon, Datapath, LabDir, LabName, LabStatus, NewPod, Options, ProcessStatus, Progress,
 };
 
+/// The lab of those who name none.
+pub(super) const DEFAULT_NAME: &str = "lab";
+
 /// Arguments of `sdnctl lab`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The lab; several can be there at the same time
-    #[arg(long, global = true, default_value = "lab", value_name = "LAB")]
+    #[arg(long, global = true, default_value = DEFAULT_NAME, value_name = "LAB")]
     name: LabName,
     #[command(subcommand)]
     command: Command,

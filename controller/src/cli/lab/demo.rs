@@ -13,7 +13,7 @@ use flowtables::flowset::diff::diff;
 use flowtables::walk::{Assumptions, Packet, walk};
 use openflow::Match;
 
-use super::{interrupted, matrix, status_text};
+use super::{DEFAULT_NAME, interrupted, matrix, status_text};
 use crate::api::PluginMode;
 use crate::cli::output::print;
 use crate::cli::target::{Node, view};
@@ -230,8 +230,9 @@ async fn explain(dir: &LabDir, documented: &Documented) -> anyhow::Result<usize>
         faults.push(format!("documented is the path {path:?}, this one is {:?}", walk.path()));
     }
     let mut text = format!(
-        "{}\n$ sdnctl trace --live --node {} {packet}\n{}",
+        "{}\n$ sdnctl trace {}--live --node {} {packet}\n{}",
         strong(&format!("From {what}")),
+        if dir.name().as_str() == DEFAULT_NAME { String::new() } else { format!("--name {} ", dir.name()) },
         node.name,
         trace::text(&walk)
     );
