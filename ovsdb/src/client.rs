@@ -106,7 +106,7 @@ pub struct Status {
     pub generation: u64,
     /// Whether the replica follows a server now. While it does not, it shows the last known state.
     pub connected: bool,
-    /// Counts the connections that got as far as a complete replica.
+    /// Counts the complete snapshots: one a connection, and one more for each schema change on the way.
     pub connections: u64,
     /// Counts those of them that fetched only what had changed since the one before.
     pub resumed: u64,

@@ -6,6 +6,7 @@
 
 mod envelope;
 mod monitoring;
+mod serving;
 #[cfg(test)]
 mod tests;
 
@@ -36,13 +37,22 @@ pub struct Config {
     /// After this long without a byte from the server an echo request goes out; after as long again without an
     /// answer the connection counts as dead. `None` never probes.
     pub probe_interval: Option<Duration>,
+    /// Of a cluster, stay only with its leader: transactions are faster there, and two clients on the leader see the
+    /// same order of events.
+    pub leader_only: bool,
 }
 
 impl Config {
     /// The default limits, probes every 5 s.
     pub fn new(database: impl Into<String>, monitored: Monitored) -> Config {
         let probe_interval = Some(Duration::from_secs(5));
-        Config { database: database.into(), monitored, limits: Limits::default(), probe_interval }
+        Config {
+            database: database.into(),
+            monitored,
+            limits: Limits::default(),
+            probe_interval,
+            leader_only: false,
+        }
     }
 }
 
@@ -115,6 +125,14 @@ pub enum SessionError {
         /// Its error, as JSON.
         error: String,
     },
+    /// The server has the database but can't serve it; another endpoint may.
+    #[error("the server of {database} {what}")]
+    NotServing {
+        /// The database.
+        database: String,
+        /// Why.
+        what: &'static str,
+    },
     /// The server sent nothing, not even the answer to an echo request.
     #[error("the server has been silent for {} s", .0.as_secs())]
     Silent(Duration),
@@ -129,6 +147,9 @@ enum Pending {
     Conditions(String, Option<Vec<Condition>>),
     Lock(String),
     Unlock,
+    Serving,
+    /// Whatever the answer is.
+    Aside,
     Call,
     Echo,
 }
@@ -150,6 +171,8 @@ struct Core {
     schema: Option<Arc<DatabaseSchema>>,
     replica: Arc<Replica>,
     monitoring: Monitoring,
+    /// The database `_server`, where there is one.
+    server: Option<Replica>,
     last_received: Instant,
     probing: bool,
 }
@@ -166,11 +189,13 @@ impl Session {
             schema: None,
             replica: replica.unwrap_or_else(|| Arc::new(Replica::unconnected())),
             monitoring: Monitoring::default(),
+            server: None,
             last_received: now,
             probing: false,
             config,
         };
         core.ask_for_schema();
+        core.ask_about_serving();
         Session { splitter: Splitter::new(core.config.limits), core }
     }
 
@@ -291,7 +316,12 @@ impl Session {
                     Some(Event::ConditionsSet(id, Err(CallError::Disconnected(reason.to_owned()))))
                 }
                 Pending::Lock(lock) => Some(Event::Lock { lock, held: false }),
-                Pending::Schema | Pending::Monitor(_) | Pending::Unlock | Pending::Echo => None,
+                Pending::Schema
+                | Pending::Monitor(_)
+                | Pending::Serving
+                | Pending::Aside
+                | Pending::Unlock
+                | Pending::Echo => None,
             };
             self.core.events.extend(event);
         }
@@ -378,7 +408,8 @@ impl Core {
                 let answer = result.ok().and_then(|result| serde_json::from_str::<Locked>(result.get()).ok());
                 self.events.push_back(Event::Lock { lock, held: answer.is_some_and(|answer| answer.locked) });
             }
-            Pending::Unlock => {}
+            Pending::Unlock | Pending::Aside => {}
+            Pending::Serving => self.handle_serving(result)?,
             Pending::Call => {
                 let result =
                     result.map(ToOwned::to_owned).map_err(|error| CallError::Refused(error.to_owned()));

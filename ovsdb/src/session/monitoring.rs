@@ -162,6 +162,14 @@ impl Core {
                 return Ok(());
             }
         };
+        if let (Form::V2, 1, Some(layout)) = (form, head, self.serving_layout()) {
+            let seed = UpdatesSeed { layout: &layout, form };
+            let mut json = serde_json::Deserializer::from_str(params.get());
+            let named = Named { id: super::serving::ID, head, seed };
+            if let Some(update) = named.deserialize(&mut json).map_err(not_understood)? {
+                return self.handle_serving_update(update.updates);
+            }
+        }
         let (id, layout) = (self.monitoring.id.clone(), self.monitoring.layout.clone());
         let Some(layout) =
             layout.filter(|_| self.monitoring.running && form == self.monitoring.method.form())

@@ -41,7 +41,7 @@ fn synced() -> Session {
     let want = format!(r#"["D","D-1",{{"T":[{{"columns":["n","name"]}}]}},"{}"]"#, Uuid::ZERO);
     assert_eq!(request["params"], serde_json::from_str::<serde_json::Value>(&want).unwrap());
     let first = format!(r#"[false,"{ROW}",{{"T":{{"{ROW}":{{"initial":{{"name":"a"}}}}}}}}]"#);
-    answer(&mut session, 1, &first).unwrap();
+    answer(&mut session, 3, &first).unwrap();
     assert!(
         matches!(session.poll_event(), Some(Event::Synced { changes, resumed: false }) if changes.len() == 1)
     );
@@ -65,9 +65,9 @@ fn the_next_session_resumes_after_the_last_transaction() {
     let replica = synced().replica().clone();
     let mut session = Session::new(config(), Some(replica), Instant::now());
     answer(&mut session, 0, SCHEMA).unwrap();
-    assert_eq!(sent(&mut session)[1]["params"][3], ROW);
+    assert_eq!(sent(&mut session)[3]["params"][3], ROW);
     let row2 = ROW.replace('5', "6");
-    answer(&mut session, 1, &format!(r#"[true,"{row2}",{{"T":{{"{row2}":{{"insert":{{"name":"b"}}}}}}}}]"#))
+    answer(&mut session, 3, &format!(r#"[true,"{row2}",{{"T":{{"{row2}":{{"insert":{{"name":"b"}}}}}}}}]"#))
         .unwrap();
     assert!(
         matches!(session.poll_event(), Some(Event::Synced { changes, resumed: true }) if changes.len() == 1)
@@ -79,13 +79,13 @@ fn the_next_session_resumes_after_the_last_transaction() {
 fn older_servers_get_older_monitors() {
     let mut session = asked();
     let error = r#"{"error":"unknown method","details":"x"}"#;
-    for (id, method) in [(1, "monitor_cond"), (2, "monitor")] {
+    for (id, method) in [(3, "monitor_cond"), (4, "monitor")] {
         sent(&mut session);
         let reply = format!(r#"{{"id":{id},"result":null,"error":{error}}}"#);
         session.receive(reply.as_bytes(), Instant::now()).unwrap();
         assert_eq!(sent(&mut session)[0]["method"], method);
     }
-    answer(&mut session, 3, &format!(r#"{{"T":{{"{ROW}":{{"new":{{"name":"a","n":1}}}}}}}}"#)).unwrap();
+    answer(&mut session, 5, &format!(r#"{{"T":{{"{ROW}":{{"new":{{"name":"a","n":1}}}}}}}}"#)).unwrap();
     notify(&mut session, "update", &format!(r#"["D-3",{{"T":{{"{ROW}":{{"old":{{"name":"a","n":1}}}}}}}}]"#))
         .unwrap();
     assert!(session.replica().table("T").unwrap().is_empty());
@@ -118,14 +118,14 @@ fn a_cancelled_monitor_starts_again_with_the_schema() {
     notify(&mut session, "monitor_canceled", r#"["D-1"]"#).unwrap();
     assert_eq!(sent(&mut session)[0]["method"], "get_schema");
     assert!(session.replica().named("T", "a").is_some(), "the old replica stays visible");
-    answer(&mut session, 2, &SCHEMA.replace("\"name\": {", "\"title\": {").replace("[[\"name\"]]", "[]"))
+    answer(&mut session, 4, &SCHEMA.replace("\"name\": {", "\"title\": {").replace("[[\"name\"]]", "[]"))
         .unwrap();
     assert_eq!(
         sent(&mut session)[0]["params"][3],
         Uuid::ZERO.to_string(),
         "another layout is no basis to resume"
     );
-    answer(&mut session, 3, &format!(r#"[false,"{ROW}",{{"T":{{"{ROW}":{{"initial":{{"title":"a"}}}}}}}}]"#))
+    answer(&mut session, 5, &format!(r#"[false,"{ROW}",{{"T":{{"{ROW}":{{"initial":{{"title":"a"}}}}}}}}]"#))
         .unwrap();
     assert_eq!(session.replica().rows("T").next().unwrap().str("title"), Some("a"));
 }
@@ -187,4 +187,23 @@ fn updates_of_other_monitors_change_nothing() {
     notify(&mut session, "of_the_future", "[]").unwrap();
     assert!(session.poll_event().is_none());
     assert_eq!(session.replica().table("T").unwrap().len(), 1);
+}
+
+#[test]
+fn a_server_out_of_touch_with_its_cluster_is_left() {
+    let database = |connected: bool, leader: bool| {
+        format!(
+            r#"{{"Database":{{"{ROW}":{{"initial":{{"name":"D","model":"clustered","connected":{connected},"leader":{leader}}}}}}}}}"#
+        )
+    };
+    let mut session = synced();
+    answer(&mut session, 2, &database(true, false)).unwrap();
+    let lost = format!(r#"["_server",{{"Database":{{"{ROW}":{{"modify":{{"connected":false}}}}}}}}]"#);
+    let error = notify(&mut session, "update2", &lost).unwrap_err();
+    assert_eq!(error.to_string(), "the server of D has lost touch with its cluster");
+    let leader_only = Arc::new(Config { leader_only: true, ..(*config()).clone() });
+    for (leader, stays) in [(true, true), (false, false)] {
+        let mut session = Session::new(leader_only.clone(), None, Instant::now());
+        assert_eq!(answer(&mut session, 2, &database(true, leader)).is_ok(), stays);
+    }
 }

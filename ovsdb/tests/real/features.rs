@@ -186,3 +186,26 @@ async fn values_are_checked_before_they_are_sent_and_by_the_server() {
     assert_eq!(refused.refused().unwrap().op.unwrap().0, 0);
     assert_eq!(client.replica().generation(), before, "nothing of all that was done");
 }
+
+#[tokio::test]
+async fn a_schema_change_under_way_is_followed() {
+    let ovs = with_root().await;
+    let client = ovs.client(Monitored::new().table("Bridge", ["name", "fail_mode", "of_the_future"])).await;
+    add_bridges(&client, &["a"]).await;
+    let (before, generation) = (client.status().connections, client.replica().generation());
+    let schema = std::fs::read_to_string(crate::harness::vswitch_schema()).unwrap();
+    let mut schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
+    schema["version"] = "8.99.0".into();
+    schema["tables"]["Bridge"]["columns"]["of_the_future"] = serde_json::json!({"type": "string"});
+    schema["tables"]["Bridge"]["columns"].as_object_mut().unwrap().remove("fail_mode");
+    std::fs::write(ovs.path("next.ovsschema"), schema.to_string()).unwrap();
+    let socket = format!("unix:{}", ovs.socket().display());
+    ovs.run("ovsdb-client", ["convert", &socket, "next.ovsschema"]);
+    eventually(&client, |replica| replica.named("Bridge", "a")?.str("of_the_future").map(|_| ())).await;
+    assert!(client.replica().named("Bridge", "a").unwrap().get("fail_mode").is_none());
+    assert!(client.replica().generation() > generation);
+    assert_eq!(client.schema().unwrap().version, "8.99.0");
+    assert_eq!(client.status().connections, before + 1, "one more snapshot");
+    add_bridges(&client, &["b"]).await;
+    assert!(client.replica().named("Bridge", "b").is_some());
+}

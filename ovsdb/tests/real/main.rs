@@ -10,4 +10,5 @@ mod ovs;
 mod proxy;
 mod remotes;
 mod replica;
+mod replies;
 mod unixctl;
