@@ -207,7 +207,12 @@ impl Switch {
     /// down instead of filling the memory.
     async fn multipart(&self, request: MultipartRequest) -> Result<Parts, ClientError> {
         let xid = self.take_xids(1);
-        let bytes = self.encode(xid, &Message::MultipartRequest { more: false, request })?;
+        let mut bytes = BytesMut::new();
+        let mut requests = message::split_request(request).into_iter().peekable();
+        while let Some(request) = requests.next() {
+            let more = requests.peek().is_some();
+            message::encode(&mut bytes, VERSION, xid, &Message::MultipartRequest { more, request })?;
+        }
         let (sender, receiver) = mpsc::channel(PARTS_QUEUE);
         self.submit(Command { bytes, pending: Some((xid, Pending::Parts(sender))), watch: None }).await?;
         Ok(Parts { switch: self.clone(), receiver, done: false })

@@ -6,32 +6,57 @@ use crate::codec::flow::{put_flow_mod, take_flow_mod};
 use crate::codec::group::{put_group_mod, take_group_mod};
 use crate::flow::FlowMod;
 use crate::group::GroupMod;
+use crate::port::OfPort;
 use crate::wire::{DecodeError, EncodeError, Reader, Reason, Result, Writer};
 
+mod async_config;
 mod bundle;
+mod change;
+mod ct_flush;
 mod error;
 mod error_code;
+mod experimenter;
 mod hello;
 mod kind;
+mod monitor;
 mod multipart;
 mod packet;
+mod packet_in2;
 mod port;
+mod property;
+mod queue;
 mod role;
+mod stats;
 mod switch;
+mod table_features;
+mod tlv;
 
+pub use async_config::AsyncConfig;
 #[cfg(feature = "tokio")]
 pub(crate) use bundle::encode_bundle_add;
 pub use bundle::{BundleAdd, BundleControl, BundleControlType, BundleFlags};
+pub use change::{Meter, MeterBand, MeterFlags, MeterMod, MeterModCommand, PortMod, TableMod};
+pub use ct_flush::{CtFlush, CtTuple};
 pub use error::ErrorMsg;
 pub use error_code::ErrorCode;
 pub(crate) use error_code::{NICIRA, ONF};
 pub use hello::Hello;
 pub use kind::MessageType;
+pub use monitor::{FlowMonitorRequest, FlowUpdate, MonitorFlags, UpdatedFlow};
+#[cfg(feature = "tokio")]
+pub(crate) use multipart::split_request;
 pub use multipart::{AggregateStats, FlowStatsRequest, MultipartReply, MultipartRequest, SwitchDesc};
 pub use packet::{FlowRemoved, FlowRemovedReason, PacketIn, PacketInReason, PacketOut};
+pub use packet_in2::PacketIn2;
 pub use port::{MacAddr, PortConfig, PortDesc, PortReason, PortState, PortStatus};
+pub use queue::{Queue, QueueConfig, QueueProperty};
 pub use role::{Role, RoleMsg};
+pub use stats::{
+    Counters, GroupFeatures, GroupStats, MeterFeatures, MeterStats, PortStats, QueueStats, TableStats,
+};
 pub use switch::{Capabilities, ConfigFlags, Features, SwitchConfig};
+pub use table_features::{TableFeatures, TableList, TableProperty};
+pub use tlv::{TlvMap, TlvTable, TlvTableCommand, TlvTableMod};
 
 /// Version number of OpenFlow 1.3 on the wire.
 pub const VERSION: u8 = 0x04;
@@ -92,6 +117,12 @@ pub enum Message {
     FlowMod(FlowMod),
     /// `OFPT_GROUP_MOD`.
     GroupMod(GroupMod),
+    /// `OFPT_PORT_MOD`.
+    PortMod(PortMod),
+    /// `OFPT_TABLE_MOD`.
+    TableMod(TableMod),
+    /// `OFPT_METER_MOD`.
+    MeterMod(MeterMod),
     /// `OFPT_MULTIPART_REQUEST`.
     MultipartRequest {
         /// Whether more parts of this request follow.
@@ -110,6 +141,16 @@ pub enum Message {
     BarrierRequest,
     /// `OFPT_BARRIER_REPLY`.
     BarrierReply,
+    /// `OFPT_QUEUE_GET_CONFIG_REQUEST`: the queues of a port; [`OfPort::ANY`] for all.
+    QueueGetConfigRequest(OfPort),
+    /// `OFPT_QUEUE_GET_CONFIG_REPLY`.
+    QueueGetConfigReply(QueueConfig),
+    /// `OFPT_GET_ASYNC_REQUEST`.
+    GetAsyncRequest,
+    /// `OFPT_GET_ASYNC_REPLY`.
+    GetAsyncReply(AsyncConfig),
+    /// `OFPT_SET_ASYNC`.
+    SetAsync(AsyncConfig),
     /// `OFPT_ROLE_REQUEST`.
     RoleRequest(RoleMsg),
     /// `OFPT_ROLE_REPLY`.
@@ -118,6 +159,32 @@ pub enum Message {
     BundleControl(BundleControl),
     /// `ONFT_BUNDLE_ADD_MESSAGE`.
     BundleAdd(BundleAdd),
+    /// `ONFT_FLOW_MONITOR_CANCEL`: end the monitor of this number.
+    FlowMonitorCancel(u32),
+    /// `ONFT_FLOW_MONITOR_PAUSED`: too many changes; they are held back until this side has caught up.
+    FlowMonitorPaused,
+    /// `ONFT_FLOW_MONITOR_RESUMED`: the changes held back are told, and all is as before.
+    FlowMonitorResumed,
+    /// `NXT_SET_PACKET_IN_FORMAT`: 0 OpenFlow's, 1 Nicira's first, 2 [`PacketIn2`].
+    SetPacketInFormat(u32),
+    /// `NXT_SET_ASYNC_CONFIG`.
+    NxSetAsync(AsyncConfig),
+    /// `NXT_SET_CONTROLLER_ID`: which `controller` actions come to this connection.
+    SetControllerId(u16),
+    /// `NXT_PACKET_IN2`.
+    PacketIn2(PacketIn2),
+    /// `NXT_RESUME`.
+    Resume(PacketIn2),
+    /// `NXT_TLV_TABLE_MOD`.
+    TlvTableMod(TlvTableMod),
+    /// `NXT_TLV_TABLE_REQUEST`.
+    TlvTableRequest,
+    /// `NXT_TLV_TABLE_REPLY`.
+    TlvTableReply(TlvTable),
+    /// `NXT_CT_FLUSH_ZONE`: forget all tracked connections of a zone.
+    CtFlushZone(u16),
+    /// `NXT_CT_FLUSH`.
+    CtFlush(CtFlush),
     /// An experimenter message that we don't know.
     Experimenter {
         /// Experimenter id.
@@ -196,8 +263,18 @@ fn put_body(w: &mut Writer<'_>, message: &Message) {
         Message::EchoRequest(bytes) | Message::EchoReply(bytes) => w.bytes(bytes),
         Message::FeaturesRequest
         | Message::GetConfigRequest
+        | Message::GetAsyncRequest
         | Message::BarrierRequest
         | Message::BarrierReply => {}
+        Message::PortMod(port_mod) => port_mod.put(w),
+        Message::TableMod(table_mod) => table_mod.put(w),
+        Message::MeterMod(meter_mod) => meter_mod.put(w),
+        Message::QueueGetConfigRequest(port) => {
+            w.u32(port.0);
+            w.zeros(4);
+        }
+        Message::QueueGetConfigReply(config) => config.put(w),
+        Message::GetAsyncReply(config) | Message::SetAsync(config) => config.put(w),
         Message::FeaturesReply(features) => features.put(w),
         Message::GetConfigReply(config) | Message::SetConfig(config) => config.put(w),
         Message::PacketIn(packet) => packet.put(w),
@@ -209,25 +286,9 @@ fn put_body(w: &mut Writer<'_>, message: &Message) {
         Message::MultipartRequest { more, request } => multipart::put_request(w, *more, request),
         Message::MultipartReply { more, reply } => multipart::put_reply(w, *more, reply),
         Message::RoleRequest(role) | Message::RoleReply(role) => role.put(w),
-        Message::BundleControl(control) => {
-            experimenter(w, ONF, bundle::CONTROL);
-            control.put(w);
-        }
-        Message::BundleAdd(add) => {
-            experimenter(w, ONF, bundle::ADD_MESSAGE);
-            add.put(w);
-        }
-        Message::Experimenter { experimenter: id, kind, body } => {
-            experimenter(w, *id, *kind);
-            w.bytes(body);
-        }
         Message::Unknown { body, .. } => w.bytes(body),
+        other => experimenter::put(w, other),
     }
-}
-
-fn experimenter(w: &mut Writer<'_>, id: u32, kind: u32) {
-    w.u32(id);
-    w.u32(kind);
 }
 
 fn decode(bytes: &[u8], depth: u8) -> Result<Envelope> {
@@ -265,7 +326,7 @@ fn take_body(r: &mut Reader<'_>, kind: MessageType, depth: u8) -> Result<Message
         MessageType::ERROR => Message::Error(ErrorMsg::take(r)?),
         MessageType::ECHO_REQUEST => Message::EchoRequest(r.rest().to_vec()),
         MessageType::ECHO_REPLY => Message::EchoReply(r.rest().to_vec()),
-        MessageType::EXPERIMENTER => take_experimenter(r, depth)?,
+        MessageType::EXPERIMENTER => experimenter::take(r, depth)?,
         MessageType::FEATURES_REQUEST => Message::FeaturesRequest,
         MessageType::FEATURES_REPLY => Message::FeaturesReply(Features::take(r)?),
         MessageType::GET_CONFIG_REQUEST => Message::GetConfigRequest,
@@ -287,23 +348,21 @@ fn take_body(r: &mut Reader<'_>, kind: MessageType, depth: u8) -> Result<Message
         }
         MessageType::BARRIER_REQUEST => Message::BarrierRequest,
         MessageType::BARRIER_REPLY => Message::BarrierReply,
+        MessageType::PORT_MOD => Message::PortMod(PortMod::take(r)?),
+        MessageType::TABLE_MOD => Message::TableMod(TableMod::take(r)?),
+        MessageType::METER_MOD => Message::MeterMod(MeterMod::take(r)?),
+        MessageType::QUEUE_GET_CONFIG_REQUEST => {
+            let port = OfPort(r.u32()?);
+            r.skip(4)?;
+            Message::QueueGetConfigRequest(port)
+        }
+        MessageType::QUEUE_GET_CONFIG_REPLY => Message::QueueGetConfigReply(QueueConfig::take(r)?),
+        MessageType::GET_ASYNC_REQUEST => Message::GetAsyncRequest,
+        MessageType::GET_ASYNC_REPLY => Message::GetAsyncReply(AsyncConfig::take(r)?),
+        MessageType::SET_ASYNC => Message::SetAsync(AsyncConfig::take(r)?),
         MessageType::ROLE_REQUEST => Message::RoleRequest(RoleMsg::take(r)?),
         MessageType::ROLE_REPLY => Message::RoleReply(RoleMsg::take(r)?),
         MessageType(kind) => Message::Unknown { kind, body: r.rest().to_vec() },
-    })
-}
-
-fn take_experimenter(r: &mut Reader<'_>, depth: u8) -> Result<Message> {
-    let (experimenter, kind) = (r.u32()?, r.u32()?);
-    Ok(match (experimenter, kind) {
-        (ONF, bundle::CONTROL) => Message::BundleControl(BundleControl::take(r)?),
-        (ONF, bundle::ADD_MESSAGE) => {
-            if depth >= MAX_NESTING {
-                return Err(r.error(Reason::TooDeep));
-            }
-            Message::BundleAdd(BundleAdd::take(r, depth + 1)?)
-        }
-        _ => Message::Experimenter { experimenter, kind, body: r.rest().to_vec() },
     })
 }
 
@@ -330,12 +389,18 @@ impl Message {
             Message::MultipartReply { .. } => MessageType::MULTIPART_REPLY,
             Message::BarrierRequest => MessageType::BARRIER_REQUEST,
             Message::BarrierReply => MessageType::BARRIER_REPLY,
+            Message::PortMod(_) => MessageType::PORT_MOD,
+            Message::TableMod(_) => MessageType::TABLE_MOD,
+            Message::MeterMod(_) => MessageType::METER_MOD,
+            Message::QueueGetConfigRequest(_) => MessageType::QUEUE_GET_CONFIG_REQUEST,
+            Message::QueueGetConfigReply(_) => MessageType::QUEUE_GET_CONFIG_REPLY,
+            Message::GetAsyncRequest => MessageType::GET_ASYNC_REQUEST,
+            Message::GetAsyncReply(_) => MessageType::GET_ASYNC_REPLY,
+            Message::SetAsync(_) => MessageType::SET_ASYNC,
             Message::RoleRequest(_) => MessageType::ROLE_REQUEST,
             Message::RoleReply(_) => MessageType::ROLE_REPLY,
-            Message::BundleControl(_) | Message::BundleAdd(_) | Message::Experimenter { .. } => {
-                MessageType::EXPERIMENTER
-            }
             Message::Unknown { kind, .. } => MessageType(*kind),
+            _ => MessageType::EXPERIMENTER,
         }
     }
 }

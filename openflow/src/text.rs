@@ -6,10 +6,12 @@
 mod error;
 mod lexer;
 mod parse_action;
+mod parse_ct;
 mod parse_flow;
 mod parse_group;
 mod parse_learn;
 mod parse_match;
+mod parse_nicira;
 mod print_action;
 mod print_flow;
 mod print_group;

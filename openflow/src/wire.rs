@@ -257,6 +257,15 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// Copies 16 bits that were written at `from` to `to`.
+    pub(crate) fn copy_u16(&mut self, from: usize, to: usize) {
+        if let Some(&[high, low]) = self.buf.get(from..from + 2)
+            && let Some(slot) = self.buf.get_mut(to..to + 2)
+        {
+            slot.copy_from_slice(&[high, low]);
+        }
+    }
+
     /// A name in a field of `n` bytes, cut to leave a zero at its end.
     pub(crate) fn name(&mut self, name: &str, n: usize) {
         let bytes = name.as_bytes();

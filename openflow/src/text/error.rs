@@ -51,6 +51,18 @@ impl ParseError {
     }
 }
 
+/// For tools that draw the input with the wrong word marked.
+impl miette::Diagnostic for ParseError {
+    fn source_code(&self) -> Option<&dyn miette::SourceCode> {
+        self.input.as_ref().map(|input| input as &dyn miette::SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = miette::LabeledSpan> + '_>> {
+        let label = miette::LabeledSpan::new_with_span(Some("here".to_owned()), self.span());
+        Some(Box::new(std::iter::once(label)))
+    }
+}
+
 struct Report<'a>(&'a ParseError);
 
 impl fmt::Display for Report<'_> {

@@ -1,21 +1,17 @@
 //! Parsing actions and instructions.
 
-use std::net::IpAddr;
 use std::str::FromStr;
 
 use super::error::ParseError;
 use super::lexer::{Delimiter, Item, Text, items};
+use super::parse_ct::{parse_ct, parse_nat};
 use super::parse_learn::parse_learn;
-use super::print_action::{
-    BUNDLE_ALGORITHMS, ENCAP_CLASS_NSH, ENCAPS, HASH_FIELDS, MULTIPATH_ALGORITHMS, REASONS, note_len,
-};
+use super::parse_nicira::{parse_bundle, parse_decap, parse_encap, parse_multipath, parse_sample};
+use super::print_action::{REASONS, note_len};
 use super::value::{
     number, number_of_bits, number_u8, number_u16, number_u32, number_u64, port, value_and_mask, wide_value,
 };
-use crate::action::{
-    Action, BundleAction, Controller, Ct, CtZone, Encap, EncapProperty, Multipath, Nat, NatKind, PacketType,
-    Sample, SampleDirection, Subfield,
-};
+use crate::action::{Action, Controller, Subfield};
 use crate::field::{Field, ones};
 use crate::flow_match::Match;
 use crate::instruction::Instruction;
@@ -37,7 +33,7 @@ impl<'m> Context<'m> {
         Context { fields, depth: 0 }
     }
 
-    fn deeper(self, text: Text<'_>) -> Result<Self, ParseError> {
+    pub(super) fn deeper(self, text: Text<'_>) -> Result<Self, ParseError> {
         if self.depth >= MAX_DEPTH {
             return Err(text.error("actions nest too deep"));
         }
@@ -194,7 +190,7 @@ fn arrow<'a>(text: Text<'a>) -> Result<(Text<'a>, Text<'a>), ParseError> {
         .ok_or_else(|| text.error("expected `->` and where to"))
 }
 
-fn writable(subfield: Subfield, text: Text<'_>) -> Result<Subfield, ParseError> {
+pub(super) fn writable(subfield: Subfield, text: Text<'_>) -> Result<Subfield, ParseError> {
     if subfield.field.info().writable {
         Ok(subfield)
     } else {
@@ -434,7 +430,7 @@ fn parse_controller(item: &Item<'_>) -> Result<Action, ParseError> {
 }
 
 /// `01.02.03`, `010203` or nothing.
-fn dotted_bytes(text: Text<'_>) -> Result<Vec<u8>, ParseError> {
+pub(super) fn dotted_bytes(text: Text<'_>) -> Result<Vec<u8>, ParseError> {
     let wrong = || text.error("expected pairs of hexadecimal digits");
     let digits: Vec<u8> = text.as_str().bytes().filter(|&b| b != b'.').collect();
     if !digits.len().is_multiple_of(2) {
@@ -530,135 +526,6 @@ fn parse_resubmit(item: &Item<'_>) -> Result<Action, ParseError> {
     Ok(Action::Resubmit { in_port, table, with_ct })
 }
 
-fn parse_ct(item: &Item<'_>, context: Context<'_>) -> Result<Action, ParseError> {
-    let mut ct = Ct::default();
-    let context = context.deeper(item.whole)?;
-    for arg in items(item.value)? {
-        match arg.key.as_str() {
-            "commit" => ct.commit = true,
-            "force" => ct.force = true,
-            "table" => {
-                let text = arg.required()?;
-                ct.recirc_table = Some(number_u8(text)?);
-                if ct.recirc_table == Some(255) {
-                    return Err(text.error("a table goes from 0 to 254"));
-                }
-            }
-            "zone" => {
-                let text = arg.required()?;
-                ct.zone = match number_u16(text) {
-                    Ok(zone) => CtZone::Immediate(zone),
-                    Err(error) if text.as_str().starts_with(|c: char| c.is_ascii_digit()) => {
-                        return Err(error);
-                    }
-                    Err(_) => {
-                        let zone = subfield(text)?;
-                        if zone.n_bits != 16 {
-                            return Err(text.error("a zone is 16 bits"));
-                        }
-                        CtZone::Field(zone)
-                    }
-                };
-            }
-            "alg" => {
-                let text = arg.required()?;
-                ct.alg = match text.as_str() {
-                    "ftp" => 21,
-                    "tftp" => 69,
-                    _ => return Err(text.error("expected ftp or tftp")),
-                };
-            }
-            "nat" => {
-                let nat = parse_nat(&arg)?;
-                // The wire has one list; only a translation that leads it prints outside of `exec`.
-                if ct.nat.is_none() && ct.exec.is_empty() {
-                    ct.nat = Some(nat);
-                } else {
-                    ct.exec.push(Action::Nat(nat));
-                }
-            }
-            "exec" => ct.exec.extend(parse_list(arg.required()?, context)?),
-            other => return Err(arg.key.error(format!("unknown argument `{other}` of ct"))),
-        }
-    }
-    if ct.force && !ct.commit {
-        return Err(item.whole.error("ct(force) needs commit"));
-    }
-    if !ct.exec.is_empty() && !ct.commit {
-        return Err(item.whole.error("ct(exec(...)) needs commit"));
-    }
-    Ok(Action::Ct(ct))
-}
-
-fn parse_nat(item: &Item<'_>) -> Result<Nat, ParseError> {
-    let mut nat = Nat::default();
-    if item.delimiter == Delimiter::None {
-        return Ok(nat);
-    }
-    for arg in items(item.value)? {
-        match arg.key.as_str() {
-            key @ ("src" | "dst") => {
-                if nat.kind.is_some() {
-                    return Err(arg.key.error("either src or dst, and once"));
-                }
-                nat.kind = Some(if key == "src" { NatKind::Src } else { NatKind::Dst });
-                if arg.delimiter == Delimiter::Value {
-                    parse_nat_range(arg.value, &mut nat)?;
-                }
-            }
-            "persistent" => nat.persistent = true,
-            "hash" => nat.hash = true,
-            "random" => nat.random = true,
-            _ => return Err(arg.key.error("expected src, dst, persistent, hash or random")),
-        }
-    }
-    if nat.hash && nat.random {
-        return Err(item.whole.error("hash and random exclude each other"));
-    }
-    Ok(nat)
-}
-
-/// `1.1.1.1-2.2.2.2:1-5`, `[fe80::1]-[fe80::2]:80`, `fe80::1`.
-fn parse_nat_range(text: Text<'_>, nat: &mut Nat) -> Result<(), ParseError> {
-    let address = |text: Text<'_>| -> Result<IpAddr, ParseError> {
-        let bare = text.strip_prefix("[").and_then(|t| t.strip_suffix("]")).unwrap_or(text);
-        bare.as_str()
-            .parse()
-            .map_err(|_| text.error(format!("expected an address, found `{}`", text.as_str())))
-    };
-    // Ports follow the last `:` behind a bracket or behind an IPv4 address.
-    let (range, ports) = match text.as_str().rfind("]:") {
-        Some(at) => (text.split_at(at + 1).0, Some(text.skip(at + 2))),
-        None if text.as_str().contains('.') => match text.split_once(':') {
-            Some((range, ports)) => (range, Some(ports)),
-            None => (text, None),
-        },
-        None => (text, None),
-    };
-    let (first, last) = match range.split_once('-') {
-        Some((first, last)) => (address(first)?, Some((last, address(last)?))),
-        None => (address(range)?, None),
-    };
-    if let Some((text, last)) = last
-        && (last.is_ipv4() != first.is_ipv4() || last < first)
-    {
-        return Err(text.error("the last address must be of the same kind and not below the first"));
-    }
-    let last = last.map(|(_, last)| last).filter(|last| *last != first);
-    nat.addresses = Some((first, last));
-    if let Some(ports) = ports {
-        let (first, last) = match ports.split_once('-') {
-            Some((first, last)) => (number_u16(first)?, Some(number_u16(last)?)),
-            None => (number_u16(ports)?, None),
-        };
-        if last.is_some_and(|last| last < first) {
-            return Err(ports.error("the last port must not be below the first"));
-        }
-        nat.ports = Some((first, last.filter(|last| *last != first)));
-    }
-    Ok(())
-}
-
 fn parse_conjunction(item: &Item<'_>) -> Result<Action, ParseError> {
     let wrong = || item.whole.error("expected conjunction(ID,K/N) with 1 <= K <= N and 2 <= N <= 64");
     let (id, clause) = item.value.split_once(',').ok_or_else(wrong)?;
@@ -668,147 +535,6 @@ fn parse_conjunction(item: &Item<'_>) -> Result<Action, ParseError> {
         return Err(wrong());
     }
     Ok(Action::Conjunction { id, clause: k - 1, n_clauses: n })
-}
-
-fn name_index(text: Text<'_>, names: &[&str]) -> Result<u16, ParseError> {
-    names
-        .iter()
-        .position(|name| *name == text.as_str())
-        .map(|at| at as u16)
-        .ok_or_else(|| text.error(format!("expected one of {}", names.join(", "))))
-}
-
-fn parse_multipath(item: &Item<'_>) -> Result<Action, ParseError> {
-    let args: Vec<Text<'_>> = item.value.split(',').map(Text::trim).collect();
-    let [fields, basis, algorithm, n_links, arg, dst] = args.as_slice() else {
-        return Err(item.whole.error("expected multipath(FIELDS,BASIS,ALGORITHM,N_LINKS,ARG,DST)"));
-    };
-    let links = number_u32(*n_links)?;
-    if !(1..=65536).contains(&links) {
-        return Err(n_links.error("the number of links goes from 1 to 65536"));
-    }
-    let to = writable(subfield(*dst)?, *dst)?;
-    if to.n_bits < 16 && links > 1 << to.n_bits {
-        return Err(dst.error(format!("{links} links do not fit into {} bits", to.n_bits)));
-    }
-    Ok(Action::Multipath(Multipath {
-        fields: name_index(*fields, HASH_FIELDS)?,
-        basis: number_u16(*basis)?,
-        algorithm: name_index(*algorithm, MULTIPATH_ALGORITHMS)?,
-        max_link: (links - 1) as u16,
-        arg: number_u32(*arg)?,
-        dst: to,
-    }))
-}
-
-fn parse_bundle(item: &Item<'_>, load: bool) -> Result<Action, ParseError> {
-    let wrong = || item.whole.error("expected FIELDS,BASIS,ALGORITHM,ofport[,DST],members:PORT,...");
-    let (head, members) =
-        ["members:", "slaves:"].iter().find_map(|word| item.value.split_once_str(word)).ok_or_else(wrong)?;
-    let head: Vec<Text<'_>> = head.split(',').map(Text::trim).filter(|t| !t.is_empty()).collect();
-    let (head, dst) = match (head.as_slice(), load) {
-        ([head @ .., dst], true) => (head, Some(writable(subfield(*dst)?, *dst)?)),
-        (head, false) => (head, None),
-        _ => return Err(wrong()),
-    };
-    let [fields, basis, algorithm, kind] = head else { return Err(wrong()) };
-    if kind.as_str() != "ofport" {
-        return Err(kind.error("expected ofport"));
-    }
-    let members =
-        members.split(',').map(Text::trim).filter(|t| !t.is_empty()).map(port).collect::<Result<_, _>>()?;
-    Ok(Action::Bundle(Box::new(BundleAction {
-        algorithm: name_index(*algorithm, BUNDLE_ALGORITHMS)?,
-        fields: name_index(*fields, HASH_FIELDS)?,
-        basis: number_u16(*basis)?,
-        members,
-        dst,
-    })))
-}
-
-fn parse_sample(item: &Item<'_>) -> Result<Action, ParseError> {
-    let mut sample = Sample {
-        probability: 0,
-        collector_set_id: 0,
-        obs_domain_id: 0,
-        obs_point_id: 0,
-        sampling_port: None,
-        direction: SampleDirection::Unspecified,
-    };
-    for arg in items(item.value)? {
-        match arg.key.as_str() {
-            "probability" => sample.probability = number_u16(arg.required()?)?,
-            "collector_set_id" => sample.collector_set_id = number_u32(arg.required()?)?,
-            "obs_domain_id" => sample.obs_domain_id = number_u32(arg.required()?)?,
-            "obs_point_id" => sample.obs_point_id = number_u32(arg.required()?)?,
-            "sampling_port" => sample.sampling_port = Some(port(arg.required()?)?),
-            "ingress" => sample.direction = SampleDirection::Ingress,
-            "egress" => sample.direction = SampleDirection::Egress,
-            other => return Err(arg.key.error(format!("unknown argument `{other}` of sample"))),
-        }
-    }
-    if sample.probability == 0 {
-        return Err(item.whole.error("sample needs a probability from 1 to 65535"));
-    }
-    Ok(Action::Sample(sample))
-}
-
-fn parse_packet_type(item: &Item<'_>) -> Result<PacketType, ParseError> {
-    let (mut namespace, mut kind) = (0, 0);
-    for arg in items(item.value)? {
-        match arg.key.as_str() {
-            "ns" => namespace = number_u16(arg.required()?)?,
-            "type" => kind = number_u16(arg.required()?)?,
-            _ => return Err(arg.key.error("expected ns or type")),
-        }
-    }
-    Ok(PacketType { namespace, kind })
-}
-
-fn parse_encap(item: &Item<'_>) -> Result<Action, ParseError> {
-    let list = items(item.value)?;
-    let [header] = list.as_slice() else { return Err(item.whole.error("encap takes one header")) };
-    let Some(&(_, namespace, kind)) = ENCAPS.iter().find(|(name, ..)| *name == header.key.as_str()) else {
-        let names: Vec<&str> = ENCAPS.iter().map(|(name, ..)| *name).collect();
-        return Err(header.key.error(format!("expected one of {}", names.join(", "))));
-    };
-    let mut properties = Vec::new();
-    for arg in items(header.value)? {
-        match arg.key.as_str() {
-            "md_type" => {
-                properties.push(nsh_property(1, vec![number_of_bits(arg.required()?, 8)? as u8]));
-            }
-            "tlv" => {
-                let args: Vec<Text<'_>> = arg.value.split(',').map(Text::trim).collect();
-                let [class, kind, data] = args.as_slice() else {
-                    return Err(arg.whole.error("expected tlv(CLASS,TYPE,VALUE)"));
-                };
-                let hex = data
-                    .strip_prefix("0x")
-                    .ok_or_else(|| data.error("expected 0x and hexadecimal digits"))?;
-                let bytes = dotted_bytes(hex)?;
-                let len = u8::try_from(bytes.len()).map_err(|_| data.error("at most 255 bytes"))?;
-                let mut value = number_u16(*class)?.to_be_bytes().to_vec();
-                value.extend([number_u8(*kind)?, len]);
-                value.extend(bytes);
-                properties.push(nsh_property(2, value));
-            }
-            _ => return Err(arg.key.error("expected md_type or tlv")),
-        }
-    }
-    Ok(Action::Encap(Encap { packet_type: PacketType { namespace, kind }, header_size: 0, properties }))
-}
-
-fn nsh_property(kind: u8, value: Vec<u8>) -> EncapProperty {
-    EncapProperty { class: ENCAP_CLASS_NSH, kind, value }
-}
-
-fn parse_decap(item: &Item<'_>) -> Result<Action, ParseError> {
-    match items(item.value)?.as_slice() {
-        [] => Ok(Action::Decap(None)),
-        [arg] if arg.key.as_str() == "packet_type" => Ok(Action::Decap(Some(parse_packet_type(arg)?))),
-        _ => Err(item.whole.error("expected decap() or decap(packet_type(ns=...,type=...))")),
-    }
 }
 
 impl FromStr for Action {
