@@ -1,4 +1,59 @@
-//! OVSDB (RFC 7047) client with a local replica, and the unixctl client of Open vSwitch daemons.
+//! OVSDB (RFC 7047): a client with a local replica, and what Open vSwitch adds to the protocol.
+//!
+//! A monitor in a few lines:
+//!
+//! ```no_run
+//! # #[cfg(feature = "tokio")] fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(monitor())
+//! # }
+//! # #[cfg(not(feature = "tokio"))] fn main() {}
+//! # #[cfg(feature = "tokio")]
+//! # async fn monitor() -> Result<(), Box<dyn std::error::Error>> {
+//! use ovsdb::{Client, ClientEvent, Endpoint, Monitored, text};
+//!
+//! let endpoint: Endpoint = "unix:/run/openvswitch/db.sock".parse()?;
+//! let monitored = Monitored::new().table("Interface", ["name", "ofport", "error", "external_ids"]);
+//! let client = Client::connect(&endpoint, "Open_vSwitch", monitored).await?;
+//! let mut events = client.events();
+//! for row in client.replica().rows("Interface") {
+//!     println!("{:?} has OpenFlow port {:?}", row.str("name"), row.i64("ofport"));
+//! }
+//! while let Ok(event) = events.recv().await {
+//!     match event {
+//!         ClientEvent::Changed(changes, _) => changes.iter().for_each(|c| println!("{}", text::change(c))),
+//!         ClientEvent::Connected => println!("connected"),
+//!         ClientEvent::Disconnected => println!("the server is away; the last known state stays"),
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What is where
+//!
+//! | to | use |
+//! |---|---|
+//! | connect, and stay connected | [`Client`], [`Options`], [`Endpoint`], [`Tls`] |
+//! | read what the database holds | [`Replica`] from [`Client::replica`]: a snapshot that never changes; [`rows`] for typed views |
+//! | wait for something | [`Client::wait_for`], [`Client::changes`], [`Client::events`] |
+//! | write | [`Transaction`] and [`Client::transact`] |
+//! | make bridges and ports | [`ovs`]: idempotent, safe beside other writers |
+//! | run a daemon's command such as `ofproto/trace` | [`unixctl`] |
+//! | speak the protocol without I/O | [`session::Session`], a state machine of bytes and instants |
+//!
+//! # What can be relied on
+//!
+//! - A [`Replica`] always shows the database between two transactions. After a reconnect the next snapshot replaces
+//!   it as a whole; until then it shows the last known state.
+//! - When [`Client::transact`] returns `Ok`, the replica contains the transaction.
+//! - A transaction whose connection broke before the answer is
+//!   [`OutcomeUnknown`](TransactError::OutcomeUnknown), never sent again by itself: wait for the connection, look at
+//!   the replica, decide. The functions of [`ovs`] do so.
+//! - What a server sends costs bounded memory and nesting ([`framing::Limits`]); what makes no sense ends the
+//!   connection and leaves the replica as it was.
+//!
+//! Without the feature `tokio` the crate is pure: values, schemas, transactions, replica and session. The feature
+//! `tls` adds `ssl:` endpoints.
 
 pub mod backoff;
 #[cfg(feature = "tokio")]
@@ -12,6 +67,7 @@ pub mod replica;
 pub mod rows;
 pub mod schema;
 pub mod session;
+pub mod text;
 pub mod transaction;
 #[cfg(feature = "tokio")]
 pub mod unixctl;

@@ -173,3 +173,42 @@ async fn typed_views_read_what_the_switch_wrote() {
     assert!(interface.statistics().any(|(name, _)| name == "rx_packets"));
     assert_eq!(replica.typed_row::<Interface<'_>>(interface.uuid()).unwrap().name(), Some("p1"));
 }
+
+#[tokio::test]
+async fn the_text_is_that_of_ovsdb_client() {
+    let ovs = Ovs::server();
+    ovs.vsctl([
+        "--no-wait",
+        "--",
+        "init",
+        "--",
+        "add-br",
+        "br0",
+        "--",
+        "add-port",
+        "br0",
+        "p1",
+        "--",
+        "add-port",
+        "br0",
+        "p0",
+        "--",
+        "set",
+        "Interface",
+        "p1",
+        "external_ids={a=\"x y\",b=\"\\\\ \\\"\",true=\"true\",c=1x,d=\"\"}",
+        "options:x=-1",
+        "--",
+        "set",
+        "Bridge",
+        "br0",
+        "flood_vlans=[3,1]",
+        "other_config:u=00000000-0000-0000-0000-000000000000",
+    ]);
+    let client = ovs.client(everything()).await;
+    let socket = format!("unix:{}", ovs.socket().display());
+    let theirs = ovs.run("ovsdb-client", ["dump", &socket, "Open_vSwitch"]);
+    assert_eq!(ovsdb::text::dump(&client.replica(), None), theirs);
+    let theirs = ovs.run("ovsdb-client", ["dump", &socket, "Open_vSwitch", "Port"]);
+    assert_eq!(ovsdb::text::dump(&client.replica(), Some("Port")), theirs);
+}
