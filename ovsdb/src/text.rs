@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::replica::{Kind, Replica, Row, RowChange, Table};
+use crate::schema::AtomicType;
 use crate::value::Datum;
 
 /// A replica as `ovsdb-client dump` prints the same tables: all of them in the order of their names, or one.
@@ -16,9 +17,14 @@ pub fn dump(replica: &Replica, table: Option<&str>) -> String {
 
 fn dump_table(table: &Table) -> String {
     let mut rows: Vec<&Row> = table.rows().map(|row| &**row).collect();
-    rows.sort_by(|a, b| {
-        let values = |row: &'_ Row| row.columns().map(|(_, value)| value.clone()).collect::<Vec<Datum>>();
-        values(a).cmp(&values(b)).then(a.uuid().cmp(&b.uuid()))
+    // UUIDs are random: rows are ordered by what has a meaning, then by their references, then by themselves.
+    rows.sort_by_cached_key(|row| {
+        let (references, values): (Vec<_>, Vec<_>) = row
+            .columns()
+            .zip(table.columns())
+            .map(|((_, value), (_, column_type))| (column_type.key.atomic == AtomicType::Uuid, value.clone()))
+            .partition(|(reference, _)| *reference);
+        (values, references, row.uuid())
     });
     let heading = std::iter::once("_uuid".to_owned()).chain(table.columns().map(|(name, _)| name.to_owned()));
     let cells = |row: &Row| {
