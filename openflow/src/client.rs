@@ -19,16 +19,24 @@ mod bundle;
 mod endpoint;
 mod error;
 mod events;
+mod listener;
+mod monitor;
+mod reconnect;
 mod task;
+mod tls;
 
 pub use bundle::Modification;
 pub use endpoint::Endpoint;
 pub use error::{BundleError, ClientError};
 pub use events::{Events, SwitchEvent};
+pub use listener::Listener;
+pub use monitor::{FlowMonitor, MonitorEvent};
+pub use reconnect::{Backoff, Connector};
 use task::{Command, Pending, Reply};
+pub use tls::{Tls, TlsError};
 
 /// Times and limits of a [`Switch`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct SwitchOptions {
     /// Keepalive and hello.
     pub session: SessionConfig,
@@ -41,6 +49,8 @@ pub struct SwitchOptions {
     pub max_entries: usize,
     /// How many events wait for a slow reader before it loses the oldest.
     pub event_queue: usize,
+    /// Certificates for `ssl:` endpoints.
+    pub tls: Option<Tls>,
 }
 
 impl Default for SwitchOptions {
@@ -51,6 +61,7 @@ impl Default for SwitchOptions {
             request_timeout: Duration::from_secs(120),
             max_entries: 4_000_000,
             event_queue: 1024,
+            tls: None,
         }
     }
 }
@@ -104,11 +115,12 @@ impl Switch {
     /// # Errors
     /// As [`Switch::connect`].
     pub async fn connect_with(endpoint: &Endpoint, options: SwitchOptions) -> Result<Switch, ClientError> {
+        let timeout = options.connect_timeout;
         let connect = async {
-            let stream = endpoint.connect().await?;
+            let stream = endpoint.connect(options.tls.as_ref()).await?;
             Switch::over(stream, options).await
         };
-        match tokio::time::timeout(options.connect_timeout, connect).await {
+        match tokio::time::timeout(timeout, connect).await {
             Ok(result) => result,
             Err(_) => Err(ClientError::ConnectTimeout { endpoint: endpoint.to_string() }),
         }
@@ -126,7 +138,8 @@ impl Switch {
         let (events, _) = broadcast::channel(options.event_queue.max(1));
         let (closed_sender, closed) = watch::channel(None);
         let (up_sender, up) = oneshot::channel();
-        let task = task::Task::new(stream, options, command_queue, events.clone(), closed_sender, up_sender);
+        let task =
+            task::Task::new(stream, options.session, command_queue, events.clone(), closed_sender, up_sender);
         tokio::spawn(task.run());
         let shared = Shared {
             commands,
@@ -167,6 +180,17 @@ impl Switch {
             return Err(self.closed().await);
         }
         Ok(())
+    }
+
+    /// Hands bytes to the task from a destructor, where nothing can wait: if the queue is full, a task of its own does
+    /// the waiting.
+    fn submit_later(&self, command: Command) {
+        if let Err(mpsc::error::TrySendError::Full(command)) = self.shared.commands.try_send(command)
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let commands = self.shared.commands.clone();
+            runtime.spawn(async move { commands.send(command).await });
+        }
     }
 
     /// Sends a message that has no answer.

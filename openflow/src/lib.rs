@@ -20,7 +20,8 @@ mod wire;
 pub use action::{Action, Controller, Ct, CtZone, Nat, NatKind, Subfield};
 #[cfg(feature = "tokio")]
 pub use client::{
-    BundleError, ClientError, Endpoint, Events, FlowStream, Modification, Switch, SwitchEvent, SwitchOptions,
+    Backoff, BundleError, ClientError, Connector, Endpoint, Events, FlowMonitor, FlowStream, Listener,
+    Modification, MonitorEvent, Switch, SwitchEvent, SwitchOptions, Tls, TlsError,
 };
 pub use field::{Field, FieldInfo};
 pub use flow::{Flow, FlowFlags, FlowMod, FlowModCommand, FlowStats, GROUP_ANY, NO_BUFFER, TABLE_ALL};

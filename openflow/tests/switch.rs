@@ -308,3 +308,153 @@ async fn socket_without_a_switch_is_an_error_that_names_it() {
     let error = Switch::connect(&endpoint).await.unwrap_err().to_string();
     assert!(error.contains("unix:/nonexistent/br0.mgmt"), "{error}");
 }
+
+#[tokio::test]
+async fn monitor_tells_what_others_change() {
+    use openflow::MonitorEvent;
+    use openflow::message::{FlowMonitorRequest, FlowUpdate};
+
+    let ovs = Ovs::start();
+    let switch = connect(&ovs).await;
+    let flow: Flow =
+        "table=3,priority=9,cookie=0x77,ip actions=load:0x5->NXM_NX_REG0[],output:3".parse().unwrap();
+    switch.bundle(adds(std::slice::from_ref(&flow))).await.unwrap();
+    let mut monitor = switch.monitor_flows(FlowMonitorRequest { id: 5, ..Default::default() }).await.unwrap();
+    let mut next = async || match tokio::time::timeout(Duration::from_secs(20), monitor.next()).await.unwrap()
+    {
+        Some(MonitorEvent::Updates(mut updates)) if updates.len() == 1 => updates.remove(0),
+        other => panic!("{other:?}"),
+    };
+    match next().await {
+        FlowUpdate::Added(added) => {
+            assert_eq!((added.table, added.priority, added.cookie), (3, 9, 0x77));
+            assert_eq!((&added.fields, &added.instructions), (&flow.fields, &flow.instructions));
+        }
+        other => panic!("{other:?}"),
+    }
+    ovs.ofctl(&["mod-flows", "br0", "table=3,ip,actions=goto_table:7"], "");
+    match next().await {
+        FlowUpdate::Modified(modified) => {
+            assert_eq!(modified.instructions, [openflow::Instruction::GotoTable(7)]);
+        }
+        other => panic!("{other:?}"),
+    }
+    ovs.ofctl(&["del-flows", "br0", "table=3"], "");
+    match next().await {
+        FlowUpdate::Deleted(deleted) => assert_eq!(deleted.reason, 2),
+        other => panic!("{other:?}"),
+    }
+    // What this connection does itself comes in full too, since the request asks for it.
+    switch.bundle(adds(std::slice::from_ref(&flow))).await.unwrap();
+    assert!(matches!(next().await, FlowUpdate::Added(_)));
+    // Dropping it ends it, so that its number is free again. (That it is taken, Open vSwitch 3.1 cannot say: it
+    // sends the error under a version and a transaction id that are not ours.)
+    drop(monitor);
+    let again = FlowMonitorRequest { id: 5, ..Default::default() };
+    switch.monitor_flows(again).await.unwrap();
+}
+
+/// A certificate for `name`, signed by an authority: certificate, key, authority.
+fn certificates(names: &[&str]) -> (Vec<[String; 2]>, String) {
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+    // Without names of their own, all would seem to have signed themselves.
+    let params_for = |name: &str| {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params
+    };
+    let key = KeyPair::generate().unwrap();
+    let mut params = params_for("authority");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = params.self_signed(&key).unwrap().pem();
+    let issuer = Issuer::new(params, key);
+    let signed = names.iter().map(|name| {
+        let key = KeyPair::generate().unwrap();
+        let params = params_for(name);
+        [params.signed_by(&key, &issuer).unwrap().pem(), key.serialize_pem()]
+    });
+    (signed.collect(), authority)
+}
+
+#[tokio::test]
+async fn switch_connects_to_us_and_comes_back() {
+    use openflow::{Listener, SwitchOptions};
+    let ovs = Ovs::start();
+    let listener = Listener::bind("ptcp:0:127.0.0.1", SwitchOptions::default()).await.unwrap();
+    let target = format!("tcp:{}", listener.local_addr().unwrap());
+    ovs.vsctl(&["set-controller", "br0", &target]);
+    let accept =
+        || async { tokio::time::timeout(Duration::from_secs(20), listener.accept()).await.unwrap().unwrap() };
+    let switch = accept().await;
+    assert_eq!(switch.features().await.unwrap().n_tables, 254);
+    switch.barrier().await.unwrap();
+    drop(switch);
+    // The switch notices and connects again.
+    accept().await.barrier().await.unwrap();
+}
+
+#[tokio::test]
+async fn tls_both_ways() {
+    use openflow::{Listener, SwitchOptions, Tls};
+    let ovs = Ovs::start();
+    let dir = tempfile::tempdir().unwrap();
+    let (signed, authority) = certificates(&["controller", "switch"]);
+    let [controller, switch_files] = <[_; 2]>::try_from(signed).unwrap();
+    let path = |name: &str, content: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let ca = path("ca.pem", &authority);
+    let (cert, key) = (path("switch.pem", &switch_files[0]), path("switch.key", &switch_files[1]));
+    ovs.vsctl(&["set-ssl", &key, &cert, &ca]);
+    let tls =
+        Tls::from_pem(controller[0].as_bytes(), controller[1].as_bytes(), authority.as_bytes()).unwrap();
+    let options = SwitchOptions { tls: Some(tls), ..SwitchOptions::default() };
+
+    // The switch connects to us.
+    let listener = Listener::bind("pssl:0:127.0.0.1", options.clone()).await.unwrap();
+    ovs.vsctl(&["set-controller", "br0", &format!("ssl:{}", listener.local_addr().unwrap())]);
+    let switch = tokio::time::timeout(Duration::from_secs(20), listener.accept()).await.unwrap().unwrap();
+    assert_eq!(switch.features().await.unwrap().n_tables, 254);
+
+    // We connect to ourselves, by an address that is not in the certificate.
+    let endpoint: Endpoint = format!("ssl:{}", listener.local_addr().unwrap()).parse().unwrap();
+    let (accepted, connected) =
+        tokio::join!(listener.accept(), Switch::connect_with(&endpoint, options.clone()));
+    drop((accepted.unwrap(), connected.unwrap()));
+
+    // A stranger's certificate is refused.
+    let (signed, strange_authority) = certificates(&["stranger"]);
+    let stranger =
+        Tls::from_pem(signed[0][0].as_bytes(), signed[0][1].as_bytes(), strange_authority.as_bytes())
+            .unwrap();
+    let strange = SwitchOptions { tls: Some(stranger), ..SwitchOptions::default() };
+    ovs.vsctl(&["del-controller", "br0"]);
+    let refused = async { Switch::connect_with(&endpoint, strange).await.unwrap_err().to_string() };
+    tokio::select! {
+        _ = listener.accept() => panic!("a stranger was let in"),
+        error = refused => assert!(error.contains("certificate"), "{error}"),
+    }
+}
+
+#[tokio::test]
+async fn connector_waits_for_the_switch() {
+    use openflow::{Connector, Listener, SwitchOptions};
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("switch.sock");
+    let mut connector = Connector::new(Endpoint::Unix(path.clone()));
+    // Nobody is there yet.
+    let early = tokio::time::timeout(Duration::from_millis(50), connector.connect()).await;
+    assert!(early.is_err());
+    assert!(connector.failures() >= 1);
+    assert!(connector.last_error().is_some());
+    let listener =
+        Listener::bind(&format!("punix:{}", path.display()), SwitchOptions::default()).await.unwrap();
+    let (accepted, connected) = tokio::join!(listener.accept(), connector.connect());
+    accepted.unwrap();
+    assert_eq!(connector.failures(), 0);
+    drop(connected);
+    drop(listener);
+    assert!(!path.exists());
+}

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::atomic::Ordering;
 
 use bytes::BytesMut;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::task::{Command, FirstError, Pending, Watch};
 use super::{BundleError, ClientError, Switch};
@@ -174,13 +174,6 @@ impl Drop for DiscardOnDrop<'_> {
         if message::encode(&mut bytes, VERSION, switch.take_xids(1), &message).is_err() {
             return;
         }
-        let command = Command { bytes, pending: None, watch: None };
-        // Nothing can wait in a destructor: if the queue is full, another task does the waiting.
-        if let Err(mpsc::error::TrySendError::Full(command)) = switch.shared.commands.try_send(command)
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            let commands = switch.shared.commands.clone();
-            runtime.spawn(async move { commands.send(command).await });
-        }
+        switch.submit_later(Command { bytes, pending: None, watch: None });
     }
 }

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::ClientError;
+use super::{ClientError, Tls};
 
 /// Port of OpenFlow over TCP.
 const DEFAULT_PORT: u16 = 6653;
 
-/// Where a switch listens: `unix:PATH` or `tcp:HOST[:PORT]`.
+/// Where a switch listens: `unix:PATH`, `tcp:HOST[:PORT]` or `ssl:HOST[:PORT]`.
 ///
 /// ```
 /// use openflow::Endpoint;
@@ -29,11 +29,13 @@ pub enum Endpoint {
     Unix(PathBuf),
     /// Host (a name or an address) and port.
     Tcp(String, u16),
+    /// The same under TLS; needs [`SwitchOptions::tls`].
+    Tls(String, u16),
 }
 
 /// Text that names no endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no endpoint; expected unix:PATH or tcp:HOST[:PORT]")]
+#[error("`{0}` is no endpoint; expected unix:PATH, tcp:HOST[:PORT] or ssl:HOST[:PORT]")]
 pub struct EndpointError(String);
 
 impl FromStr for Endpoint {
@@ -43,9 +45,9 @@ impl FromStr for Endpoint {
         let wrong = || EndpointError(s.to_owned());
         match s.split_once(':') {
             Some(("unix", path)) if !path.is_empty() => Ok(Endpoint::Unix(path.into())),
-            Some(("tcp", rest)) => {
+            Some((kind @ ("tcp" | "ssl"), rest)) => {
                 let (host, port) = host_and_port(rest).ok_or_else(wrong)?;
-                Ok(Endpoint::Tcp(host, port))
+                Ok(if kind == "tcp" { Endpoint::Tcp(host, port) } else { Endpoint::Tls(host, port) })
             }
             _ => Err(wrong()),
         }
@@ -53,7 +55,7 @@ impl FromStr for Endpoint {
 }
 
 /// `HOST`, `HOST:PORT`, `[V6]`, `[V6]:PORT`.
-fn host_and_port(text: &str) -> Option<(String, u16)> {
+pub(super) fn host_and_port(text: &str) -> Option<(String, u16)> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (host, after) = rest.split_once(']')?;
@@ -75,8 +77,14 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Endpoint::Unix(path) => write!(f, "unix:{}", path.display()),
-            Endpoint::Tcp(host, port) if host.contains(':') => write!(f, "tcp:[{host}]:{port}"),
-            Endpoint::Tcp(host, port) => write!(f, "tcp:{host}:{port}"),
+            Endpoint::Tcp(host, port) | Endpoint::Tls(host, port) => {
+                let kind = if matches!(self, Endpoint::Tcp(..)) { "tcp" } else { "ssl" };
+                if host.contains(':') {
+                    write!(f, "{kind}:[{host}]:{port}")
+                } else {
+                    write!(f, "{kind}:{host}:{port}")
+                }
+            }
         }
     }
 }
@@ -87,7 +95,7 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Endpoint {
-    pub(super) async fn connect(&self) -> Result<Box<dyn Stream>, ClientError> {
+    pub(super) async fn connect(&self, tls: Option<&Tls>) -> Result<Box<dyn Stream>, ClientError> {
         let failed = |source| ClientError::Connect { endpoint: self.to_string(), source: Arc::new(source) };
         Ok(match self {
             Endpoint::Unix(path) => Box::new(UnixStream::connect(path).await.map_err(failed)?),
@@ -95,6 +103,15 @@ impl Endpoint {
                 let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(failed)?;
                 stream.set_nodelay(true).map_err(failed)?;
                 Box::new(stream)
+            }
+            Endpoint::Tls(host, port) => {
+                let Some(tls) = tls else {
+                    let missing = std::io::Error::other("no certificates given (SwitchOptions::tls)");
+                    return Err(failed(missing));
+                };
+                let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(failed)?;
+                stream.set_nodelay(true).map_err(failed)?;
+                Box::new(tls.connect(host, stream).await.map_err(failed)?)
             }
         })
     }

@@ -2,7 +2,9 @@
 
 use tokio::sync::broadcast;
 
-use crate::message::{ErrorMsg, FlowRemoved, Message, PacketIn, PortStatus};
+use crate::message::{
+    ErrorMsg, FlowRemoved, FlowUpdate, Message, MultipartReply, PacketIn, PacketIn2, PortStatus,
+};
 
 /// Something that nobody asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +16,14 @@ pub enum SwitchEvent {
     FlowRemoved(FlowRemoved),
     /// A packet.
     PacketIn(PacketIn),
+    /// A packet with the state of the pipeline ([`Message::SetPacketInFormat`] 2).
+    PacketIn2(PacketIn2),
+    /// Changes to flows that a monitor covers, see [`crate::Switch::monitor_flows`].
+    FlowUpdates(Vec<FlowUpdate>),
+    /// Too many changes: the switch holds them back until this side has caught up.
+    FlowMonitorPaused,
+    /// All changes that were held back are told.
+    FlowMonitorResumed,
     /// An error about a message that had no answer.
     Error {
         /// Transaction id of that message.
@@ -38,6 +48,12 @@ impl SwitchEvent {
             Message::PortStatus(status) => SwitchEvent::PortStatus(status),
             Message::FlowRemoved(removed) => SwitchEvent::FlowRemoved(removed),
             Message::PacketIn(packet) => SwitchEvent::PacketIn(packet),
+            Message::PacketIn2(packet) => SwitchEvent::PacketIn2(packet),
+            Message::MultipartReply { reply: MultipartReply::FlowMonitor(updates), .. } => {
+                SwitchEvent::FlowUpdates(updates)
+            }
+            Message::FlowMonitorPaused => SwitchEvent::FlowMonitorPaused,
+            Message::FlowMonitorResumed => SwitchEvent::FlowMonitorResumed,
             Message::Error(error) => SwitchEvent::Error { xid, error },
             message => SwitchEvent::Other { xid, message },
         }

@@ -9,9 +9,9 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use super::{ClientError, SwitchEvent, SwitchOptions};
+use super::{ClientError, SwitchEvent};
 use crate::message::{ErrorMsg, Message, MultipartReply};
-use crate::session::{Event, Session};
+use crate::session::{Event, Session, SessionConfig};
 
 /// The answer to a request.
 pub(super) type Reply = Result<Message, ClientError>;
@@ -100,7 +100,7 @@ pub(super) struct Task<S> {
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Task<S> {
     pub(super) fn new(
         stream: S,
-        options: SwitchOptions,
+        config: SessionConfig,
         commands: mpsc::Receiver<Command>,
         events: broadcast::Sender<SwitchEvent>,
         closed: watch::Sender<Option<Arc<ClientError>>>,
@@ -110,7 +110,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Task<S> {
         Task {
             reader,
             writer,
-            session: Session::new(options.session, Instant::now()),
+            session: Session::new(config, Instant::now()),
             commands,
             events,
             closed,
@@ -225,8 +225,15 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Task<S> {
             return;
         }
         // What a switch says on its own has a transaction id of 0 or of its own counting.
-        let unasked =
-            matches!(message, Message::PacketIn(_) | Message::PortStatus(_) | Message::FlowRemoved(_));
+        let unasked = matches!(
+            message,
+            Message::PacketIn(_)
+                | Message::PacketIn2(_)
+                | Message::PortStatus(_)
+                | Message::FlowRemoved(_)
+                | Message::FlowMonitorPaused
+                | Message::FlowMonitorResumed
+        );
         let entry = match self.pending.entry(xid) {
             Entry::Occupied(entry) if !unasked => entry,
             _ => {
