@@ -88,9 +88,10 @@ fn switch_killed(lab: &Lab) -> anyhow::Result<()> {
     let ports = || lab.ovs(NODE, &["ovs-vsctl", "--columns=name,ofport,external_ids", "list", "Interface"]);
     let (address_before, ports_before) = (address()?, ports()?);
     lab.kill(NODE, "ovs-vswitchd")?;
-    lab.start(NODE, "ovs-vswitchd")?;
     let started = Instant::now();
-    until(Duration::from_secs(2), || lab.ask(&["diff", "--node", NODE]))?;
+    lab.start(NODE, "ovs-vswitchd")?;
+    let left = Duration::from_secs(2).saturating_sub(started.elapsed());
+    until(left, || lab.ask(&["diff", "--node", NODE]))?;
     eprintln!("flows are back after {} ms", started.elapsed().as_millis());
     until(Duration::from_secs(2), || {
         let now = ports()?;
