@@ -74,8 +74,11 @@ pub fn until<T>(deadline: Duration, mut condition: impl FnMut() -> anyhow::Resul
 }
 
 /// A running lab. Goes away with all that is in it when dropped, also when the test panics.
+///
+/// With `KEEP_FAILED_LAB` in the environment, one in which a test has failed stays, to be looked at.
 pub struct Lab {
     name: String,
+    failed: std::sync::atomic::AtomicBool,
 }
 
 impl Lab {
@@ -86,7 +89,7 @@ impl Lab {
     pub fn up(arguments: &[&str]) -> anyhow::Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("t{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let lab = Self { name };
+        let lab = Self { name, failed: false.into() };
         run(lab.command(&["lab", "up"]).args(arguments))?;
         Ok(lab)
     }
@@ -213,6 +216,7 @@ impl Lab {
 
     /// What the lab's programs have said, for a test that failed.
     pub fn show_logs(&self) {
+        self.failed.store(true, Ordering::Relaxed);
         let Ok(status) = self.status() else { return };
         for node in status["nodes"].as_array().into_iter().flatten() {
             let Some(dir) = node["ovsDir"].as_str().and_then(|dir| Path::new(dir).parent()) else { continue };
@@ -224,6 +228,10 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        if self.failed.load(Ordering::Relaxed) && std::env::var_os("KEEP_FAILED_LAB").is_some() {
+            eprintln!("lab {} is kept: look at it with --name {0}, then `sdnctl lab down`", self.name);
+            return;
+        }
         if let Err(error) = self.ask(&["lab", "down"]) {
             eprintln!("lab {} could not be taken down: {error:#}", self.name);
         }
