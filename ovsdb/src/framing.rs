@@ -122,6 +122,13 @@ impl Splitter {
         }
         let mut rest = bytes;
         loop {
+            if self.state == State::Between {
+                // White space between messages belongs to none and counts for none.
+                let blank = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
+                let skipped = rest.iter().take_while(blank).count();
+                self.offset = self.offset.saturating_add(skipped as u64);
+                rest = rest.split_at(skipped).1;
+            }
             match self.scan(rest) {
                 Ok(Some(end)) => {
                     let (message, after) = rest.split_at(end);
@@ -160,7 +167,6 @@ impl Splitter {
             let offset = start.saturating_add(at as u64);
             match self.state {
                 State::Between => match byte {
-                    b' ' | b'\t' | b'\r' | b'\n' => {}
                     b'{' => self.enter(true)?,
                     byte => return Err(FramingError::NotAnObject { offset, byte }),
                 },

@@ -7,7 +7,7 @@ fn split(limits: Limits, pieces: &[&[u8]]) -> (Vec<String>, Result<bool, Framing
     let mut messages = Vec::new();
     for piece in pieces {
         let done = splitter.push(piece, |message| {
-            messages.push(String::from_utf8_lossy(message).trim_start().to_owned());
+            messages.push(String::from_utf8_lossy(message).into_owned());
         });
         if let Err(error) = done {
             return (messages, Err(error));
@@ -29,6 +29,12 @@ fn messages_are_found_however_the_stream_is_cut() {
     }
     let bytes: Vec<&[u8]> = stream.chunks(1).collect();
     assert_eq!(split(SMALL, &bytes).0, want);
+}
+
+#[test]
+fn white_space_before_a_message_does_not_count_for_it() {
+    let stream = format!("{}{{\"a\":{}}}", " ".repeat(40), "1".repeat(50));
+    assert_eq!(split(SMALL, &[stream.as_bytes()]).1, Ok(true));
 }
 
 #[test]

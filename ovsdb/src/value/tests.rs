@@ -49,6 +49,13 @@ fn values_have_one_json_form() {
 }
 
 #[test]
+fn reals_survive_exactly() {
+    // Found by fuzzing: read quickly instead of exactly, this one comes back as another number.
+    let datum = parse("499999999999999999999999999999").unwrap();
+    assert_eq!(parse(&json(&datum)).unwrap(), datum);
+}
+
+#[test]
 fn malformed_values_are_refused() {
     for bad in [
         "null",
