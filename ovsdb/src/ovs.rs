@@ -12,6 +12,7 @@
 mod bridge;
 mod ensure;
 mod port;
+mod qos;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::value::Uuid;
 
 pub use bridge::{delete_bridge, ensure_bridge};
 pub use port::{delete_port, ensure_port};
+pub use qos::{QosSpec, ensure_external_ids, ensure_qos};
 
 /// The name of the database.
 pub const DATABASE: &str = "Open_vSwitch";
@@ -50,7 +52,9 @@ pub fn monitored() -> Monitored {
                 "other_config",
             ],
         )
-        .table("Port", ["name", "interfaces", "external_ids"])
+        .table("Port", ["name", "interfaces", "external_ids", "qos"])
+        .table("QoS", ["type", "other_config", "queues"])
+        .table("Queue", ["other_config"])
         .table(
             "Interface",
             [
@@ -163,6 +167,17 @@ pub enum OvsError {
     /// There is no such bridge.
     #[error("there is no bridge {0}")]
     NoBridge(String),
+    /// There is no such port.
+    #[error("there is no port {0}")]
+    NoPort(String),
+    /// There is no such row.
+    #[error("table {table} has no row {name}")]
+    NoRow {
+        /// The table.
+        table: String,
+        /// The name looked for.
+        name: String,
+    },
     /// The port's name is taken.
     #[error("port {port} belongs to {owner}: delete it there first")]
     PortElsewhere {

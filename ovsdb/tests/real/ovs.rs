@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use ovsdb::ovs::{
-    BridgeSpec, FailMode, OvsError, PortSpec, delete_bridge, delete_port, ensure_bridge, ensure_port,
-    interface, interfaces,
+    BridgeSpec, FailMode, OvsError, PortSpec, QosSpec, delete_bridge, delete_port, ensure_bridge,
+    ensure_external_ids, ensure_port, ensure_qos, interface, interfaces,
 };
 use ovsdb::{Columns, Condition};
 
@@ -258,4 +258,53 @@ async fn a_restarted_switch_gives_the_ports_their_numbers_back() {
     ovs.start_switch();
     assert_eq!(eventually(&client, |replica| interface(replica, "tun0")?.ofport).await, 2);
     assert_eq!(ensure_port(&client, "br0", &tun0()).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn queues_come_change_and_go() {
+    let ovs = Ovs::switch();
+    let client = ovs.ovs_client().await;
+    ensure_bridge(&client, &br0()).await.unwrap();
+    ensure_port(&client, "br0", &pod("veth1")).await.unwrap();
+    let config = |pairs: &[(&str, &str)]| {
+        pairs.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect::<BTreeMap<_, _>>()
+    };
+    let mut spec = QosSpec {
+        qos_type: "linux-htb".into(),
+        other_config: config(&[("max-rate", "1000000")]),
+        queues: BTreeMap::from([(0, config(&[("min-rate", "10")])), (7, config(&[]))]),
+    };
+    ensure_qos(&client, "veth1", Some(&spec)).await.unwrap();
+    assert_eq!(ovs.vsctl(["get", "Port", "veth1", "qos"]).len(), 36);
+    assert_eq!(ovs.vsctl(["--bare", "--columns=other_config", "list", "QoS"]), "max-rate=1000000");
+    assert_eq!(client.replica().table("Queue").unwrap().len(), 2);
+    let generation = client.replica().generation();
+    ensure_qos(&client, "veth1", Some(&spec)).await.unwrap();
+    assert_eq!(client.replica().rows("QoS").next().unwrap().get("queues").unwrap().len(), 2);
+    assert!(client.replica().generation() <= generation + 1, "nothing is written twice");
+    spec.queues.remove(&7);
+    spec.queues.insert(0, config(&[("min-rate", "20")]));
+    ensure_qos(&client, "veth1", Some(&spec)).await.unwrap();
+    assert_eq!(ovs.vsctl(["--bare", "--columns=other_config", "list", "Queue"]), "min-rate=20");
+    ensure_qos(&client, "veth1", None).await.unwrap();
+    ensure_qos(&client, "veth1", None).await.unwrap();
+    assert_eq!(ovs.vsctl(["get", "Port", "veth1", "qos"]), "[]");
+    assert_eq!(ovs.vsctl(["--bare", "list", "QoS"]) + &ovs.vsctl(["--bare", "list", "Queue"]), "");
+    let missing = ensure_qos(&client, "veth9", None).await.unwrap_err();
+    assert_eq!(missing.to_string(), "there is no port veth9");
+}
+
+#[tokio::test]
+async fn external_ids_change_key_by_key() {
+    let ovs = Ovs::switch();
+    let client = ovs.ovs_client().await;
+    ovs.vsctl(["set", "Open_vSwitch", ".", "external_ids={a=1,b=2}"]);
+    eventually(&client, |replica| {
+        replica.rows("Open_vSwitch").next()?.map_get("external_ids", "b").map(|_| ())
+    })
+    .await;
+    let keys = BTreeMap::from([("b".to_owned(), None), ("c".to_owned(), Some("3".to_owned()))]);
+    ensure_external_ids(&client, "Open_vSwitch", ".", &keys).await.unwrap();
+    assert_eq!(ovs.vsctl(["get", "Open_vSwitch", ".", "external_ids"]), "{a=\"1\", c=\"3\"}");
+    assert!(ensure_external_ids(&client, "Bridge", "br9", &keys).await.is_err());
 }
