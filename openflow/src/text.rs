@@ -16,6 +16,7 @@ mod print_action;
 mod print_flow;
 mod print_group;
 mod print_match;
+mod print_message;
 mod value;
 
 pub use error::ParseError;

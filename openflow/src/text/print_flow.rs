@@ -5,6 +5,7 @@ use std::fmt::{self, Write};
 use super::print_action::write_actions;
 use super::value::AltHex;
 use crate::flow::{Flow, FlowFlags, FlowMod, FlowModCommand, NO_BUFFER};
+use crate::flow_match::Match;
 use crate::instruction::Instruction;
 use crate::port::OfPort;
 
@@ -37,12 +38,13 @@ impl fmt::Display for Flow {
             }
         }
         write_flags(f, self.flags)?;
-        write_match(f, self)?;
+        write_match(f, self.priority, &self.fields)?;
         write_instructions(f, &self.instructions)
     }
 }
 
-fn write_flags(f: &mut fmt::Formatter<'_>, flags: FlowFlags) -> fmt::Result {
+/// Flags, each with a space after it.
+pub(super) fn write_flags(f: &mut impl Write, flags: FlowFlags) -> fmt::Result {
     let mut rest = flags.0;
     for &(flag, name) in FLAG_NAMES {
         if flags.contains(flag) {
@@ -54,17 +56,21 @@ fn write_flags(f: &mut fmt::Formatter<'_>, flags: FlowFlags) -> fmt::Result {
 }
 
 /// Priority and match, and a space if there is any of it.
-fn write_match(f: &mut fmt::Formatter<'_>, flow: &Flow) -> fmt::Result {
-    let has_priority = flow.priority != Flow::DEFAULT_PRIORITY;
+pub(super) fn write_match(f: &mut impl Write, priority: u16, fields: &Match) -> fmt::Result {
+    let has_priority = priority != Flow::DEFAULT_PRIORITY;
     if has_priority {
-        write!(f, "priority={}", flow.priority)?;
+        write!(f, "priority={priority}")?;
     }
-    let fields = flow.fields.to_string();
     if !fields.is_empty() {
-        if has_priority {
+        let fields = fields.to_string();
+        // A match may have nothing to show: a packet type of Ethernet goes without saying.
+        if has_priority && !fields.is_empty() {
             f.write_char(',')?;
         }
         f.write_str(&fields)?;
+        if fields.is_empty() && !has_priority {
+            return Ok(());
+        }
     }
     if has_priority || !fields.is_empty() { f.write_char(' ') } else { Ok(()) }
 }
@@ -124,7 +130,7 @@ impl fmt::Display for FlowMod {
             write!(f, " table:{}", self.flow.table)?;
         }
         f.write_char(' ')?;
-        write_match(f, &self.flow)?;
+        write_match(f, self.flow.priority, &self.flow.fields)?;
         // All ones without a mask is what Open vSwitch takes for "no cookie given".
         let no_cookie = matches!(self.flow.cookie, 0 | u64::MAX) && self.cookie_mask == 0;
         if !no_cookie {
