@@ -1,5 +1,8 @@
 //! OpenFlow 1.3 with the Nicira and ONF extensions of Open vSwitch: codec, `ovs-ofctl` text, client.
 
+#[cfg(test)]
+extern crate self as openflow; // The generator of random messages is shared with the tests outside of the crate.
+
 pub mod action;
 #[cfg(feature = "tokio")]
 mod client;
@@ -15,6 +18,8 @@ mod port;
 mod prerequisite;
 pub mod session;
 mod text;
+#[cfg(test)]
+mod vectors;
 mod wire;
 
 pub use action::{Action, Controller, Ct, CtZone, Nat, NatKind, Subfield};

@@ -104,6 +104,8 @@ impl<'a> Reader<'a> {
         let Some((head, tail)) = self.rest.split_at_checked(n) else {
             return Err(self.error(Reason::Truncated { needed: n, left: self.rest.len() }));
         };
+        #[cfg(test)]
+        trace::note(self.offset, n, self.what);
         self.rest = tail;
         self.offset += n;
         Ok(head)
@@ -113,6 +115,8 @@ impl<'a> Reader<'a> {
         let Some((head, tail)) = self.rest.split_first_chunk::<N>() else {
             return Err(self.error(Reason::Truncated { needed: N, left: self.rest.len() }));
         };
+        #[cfg(test)]
+        trace::note(self.offset, N, self.what);
         self.rest = tail;
         self.offset += N;
         Ok(*head)
@@ -160,6 +164,8 @@ impl<'a> Reader<'a> {
     /// Everything that is left.
     pub(crate) fn rest(&mut self) -> &'a [u8] {
         let rest = self.rest;
+        #[cfg(test)]
+        trace::note(self.offset, rest.len(), self.what);
         self.offset += rest.len();
         self.rest = &[];
         rest
@@ -172,8 +178,13 @@ impl<'a> Reader<'a> {
 
     /// A reader of the next `n` bytes.
     pub(crate) fn sub(&mut self, n: usize, what: &'static str) -> Result<Reader<'a>> {
+        let Some((head, tail)) = self.rest.split_at_checked(n) else {
+            return Err(self.error(Reason::Truncated { needed: n, left: self.rest.len() }));
+        };
         let offset = self.offset;
-        Ok(Reader { rest: self.bytes(n)?, offset, what })
+        self.rest = tail;
+        self.offset += n;
+        Ok(Reader { rest: head, offset, what })
     }
 
     /// A length field of a structure of which `read` bytes are read already: what is left of it.
@@ -272,5 +283,33 @@ impl<'a> Writer<'a> {
         let kept = bytes.get(..bytes.len().min(n.saturating_sub(1))).unwrap_or(bytes);
         self.bytes(kept);
         self.zeros(n - kept.len());
+    }
+}
+
+/// What was read where, to write vectors with a line for each field.
+#[cfg(test)]
+pub(crate) mod trace {
+    use std::cell::RefCell;
+
+    /// Offset, length and structure of a read.
+    type Read = (usize, usize, &'static str);
+
+    thread_local! {
+        static READS: RefCell<Option<Vec<Read>>> = const { RefCell::new(None) };
+    }
+
+    pub(super) fn note(offset: usize, len: usize, what: &'static str) {
+        READS.with_borrow_mut(|reads| {
+            if let Some(reads) = reads {
+                reads.push((offset, len, what));
+            }
+        });
+    }
+
+    /// All reads that `work` does.
+    pub(crate) fn record(work: impl FnOnce()) -> Vec<Read> {
+        READS.set(Some(Vec::new()));
+        work();
+        READS.take().unwrap_or_default()
     }
 }
