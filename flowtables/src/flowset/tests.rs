@@ -93,3 +93,49 @@ fn a_set_does_not_differ_from_itself() {
     set.replace(&Owner::Base, vec![flow("table=1,reg0=1,actions=output:1"), flow("priority=3,actions=drop")]);
     assert!(diff(set.iter(), &set).is_empty());
 }
+
+fn group(id: u32, ports: &[u32]) -> Group {
+    let bucket = |&port: &u32| openflow::Bucket {
+        weight: 1,
+        actions: vec![openflow::Action::Output(openflow::OfPort(port))],
+        ..openflow::Bucket::default()
+    };
+    Group { id, kind: openflow::GroupType::Select, buckets: ports.iter().map(bucket).collect() }
+}
+
+#[test]
+fn groups_come_and_go_with_their_owner() {
+    let mut set = FlowSet::new();
+    let using = |id: u32| vec![flow(&format!("table=1,reg0={id},actions=group:{id}"))];
+    let rendered = |id, ports: &[u32]| Rendered { flows: using(id), groups: vec![group(id, ports)] };
+    set.replace(&tenant(1), rendered(1, &[1, 2]));
+    set.replace(&tenant(2), rendered(2, &[1]));
+    assert_eq!(set.group(1), Some(&group(1, &[1, 2])));
+
+    let conflicts = set.replace(&tenant(3), rendered(2, &[3]));
+    let words: Vec<String> = conflicts.iter().map(ToString::to_string).collect();
+    let expected = [
+        "tenant 3 and tenant 2 both want table=1 priority=32768, reg0=0x2; tenant 2 keeps it",
+        "tenant 3 and tenant 2 both want group 2; tenant 2 keeps it",
+    ];
+    assert_eq!(words, expected);
+    set.replace(&tenant(2), using(7));
+    assert_eq!(set.groups().map(|group| group.id).collect::<Vec<_>>(), [1]);
+}
+
+#[test]
+fn groups_are_there_before_the_flows_that_use_them_and_go_after() {
+    let mut set = FlowSet::new();
+    let groups = vec![group(1, &[1]), group(2, &[1, 2]), group(3, &[1])];
+    set.replace(&tenant(1), Rendered { flows: Vec::new(), groups });
+    let diff = groups::diff(&[group(2, &[1]), group(3, &[1]), group(9, &[1])], &set);
+    let words = |mods: Vec<openflow::GroupMod>| mods.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let before = [
+        "ADD group_id=1,type=select,bucket=actions=output:1",
+        "MOD group_id=2,type=select,bucket=actions=output:1,bucket=actions=output:2",
+    ];
+    assert_eq!(words(diff.before_flows()), before);
+    assert_eq!(words(diff.after_flows()), ["DEL group_id=9,type=all"]);
+    assert_eq!(diff.len(), 3);
+    assert!(groups::diff(set.groups(), &set).is_empty());
+}
