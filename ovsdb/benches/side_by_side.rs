@@ -192,16 +192,11 @@ const MEMORY: &str = "--memory-of";
 
 async fn memory(socket: &str) {
     let before = resident();
-    let client = Client::connect(&socket.parse().unwrap(), "Open_vSwitch", everything()).await.unwrap();
+    let client =
+        Client::connect(&socket.parse().unwrap(), "Open_vSwitch", Monitored::everything()).await.unwrap();
     let after = resident();
     let rows: usize = client.replica().tables().map(|table| table.len()).sum();
     println!("{} {rows}", after - before);
-}
-
-fn everything() -> Monitored {
-    let schema: ovsdb::DatabaseSchema =
-        serde_json::from_str(&std::fs::read_to_string(harness::vswitch_schema()).unwrap()).unwrap();
-    schema.tables.keys().fold(Monitored::new(), |monitored, table| monitored.all_columns(table))
 }
 
 /// The whole database into the replica, against `ovsdb-client dump` and the Python IDL.
@@ -229,7 +224,7 @@ async fn replica(report: &mut Report) {
     }
     drop(writer);
 
-    let all = everything();
+    let all = Monitored::everything();
     let socket = format!("unix:{}", ovs.socket().display());
     // In a process of its own: what this one has freed would hide the growth.
     let child = std::process::Command::new(std::env::current_exe().unwrap())

@@ -18,6 +18,8 @@ use crate::transaction::Condition;
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Monitored {
     tables: BTreeMap<String, MonitoredTable>,
+    /// What holds for tables not named.
+    others: Option<MonitoredTable>,
 }
 
 /// Which part of a table the replica holds.
@@ -34,6 +36,11 @@ impl Monitored {
     /// Nothing yet.
     pub fn new() -> Monitored {
         Monitored::default()
+    }
+
+    /// All columns of all tables; what is said of a table besides holds for that one.
+    pub fn everything() -> Monitored {
+        Monitored { tables: BTreeMap::new(), others: Some(MonitoredTable::default()) }
     }
 
     /// Adds columns of a table.
@@ -73,12 +80,21 @@ impl Monitored {
     }
 
     pub(crate) fn set_conditions(&mut self, table: &str, conditions: Option<Vec<Condition>>) {
-        if let Some(entry) = self.tables.get_mut(table) {
-            entry.conditions = conditions;
-        }
+        let entry = match &self.others {
+            Some(others) => self.tables.entry(table.to_owned()).or_insert_with(|| others.clone()),
+            None => match self.tables.get_mut(table) {
+                Some(entry) => entry,
+                None => return,
+            },
+        };
+        entry.conditions = conditions;
     }
 
-    /// The tables by name.
+    pub(crate) fn wanted(&self, table: &str) -> Option<&MonitoredTable> {
+        self.tables.get(table).or(self.others.as_ref())
+    }
+
+    /// The tables that are named.
     pub fn tables(&self) -> &BTreeMap<String, MonitoredTable> {
         &self.tables
     }

@@ -38,7 +38,7 @@ impl Layout {
     /// What is wanted and exists in the schema.
     pub(crate) fn new(schema: &DatabaseSchema, monitored: &Monitored) -> Layout {
         let tables = schema.tables.iter().filter_map(|(name, table)| {
-            let wanted = monitored.tables().get(name)?;
+            let wanted = monitored.wanted(name)?;
             let columns: BTreeMap<&String, &ColumnType> = table
                 .columns
                 .iter()

@@ -87,7 +87,7 @@ impl Core {
             .tables()
             .iter()
             .map(|table| {
-                let wanted = config.monitored.tables().get(&*table.name);
+                let wanted = config.monitored.wanted(&table.name);
                 let conditions =
                     wanted.and_then(|wanted| wanted.conditions()).filter(|_| method != Method::Plain);
                 (&*table.name, [Request { columns: table.column_names().collect(), conditions }])

@@ -209,3 +209,15 @@ async fn a_schema_change_under_way_is_followed() {
     add_bridges(&client, &["b"]).await;
     assert!(client.replica().named("Bridge", "b").is_some());
 }
+
+#[tokio::test]
+async fn a_client_needs_no_replica_to_transact() {
+    let ovs = with_root().await;
+    let client = ovs.client(Monitored::new()).await;
+    let text = r#"["Open_vSwitch", {"op": "select", "table": "Open_vSwitch", "where": [], "columns": ["next_cfg"]}]"#;
+    let transaction: serde_json::Value = serde_json::from_str(text).unwrap();
+    let answer = client.call("transact", &transaction).await.unwrap();
+    assert_eq!(answer.get(), r#"[{"rows":[{"next_cfg":0}]}]"#);
+    let databases = client.call("list_dbs", &[(); 0]).await.unwrap();
+    assert!(databases.get().contains("Open_vSwitch"));
+}

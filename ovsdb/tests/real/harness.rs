@@ -161,6 +161,7 @@ impl Ovs {
 
     pub(crate) fn start_server_with(&mut self, options: &[&str]) {
         let _ = std::fs::remove_file(self.socket());
+        let _ = std::fs::remove_file(self.path("ovsdb-server.log"));
         let mut args = vec!["--remote=punix:db.sock".to_owned(), "--pidfile".into(), "--log-file".into()];
         args.extend(self.remotes.iter().map(|remote| format!("--remote={remote}")));
         args.extend(options.iter().map(|&option| option.to_owned()));

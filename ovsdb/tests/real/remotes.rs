@@ -1,15 +1,23 @@
 //! TCP and TLS.
 
+use std::time::Instant;
+
 use ovsdb::{Client, Endpoint, Monitored, Options, Tls};
 
-use crate::harness::{Ovs, vswitch_schema};
+use crate::harness::{LONG, Ovs, vswitch_schema};
 
-/// The port that the server took, from its log.
+/// The port that the server took, from its log, which a thread of its own writes.
 fn port(ovs: &Ovs) -> u16 {
-    let log = std::fs::read_to_string(ovs.path("ovsdb-server.log")).unwrap();
-    let line =
-        log.lines().rfind(|line| line.contains("listening on port")).expect("the server logs its port");
-    line.rsplit(' ').next().unwrap().parse().unwrap()
+    let deadline = Instant::now() + LONG;
+    loop {
+        let log = std::fs::read_to_string(ovs.path("ovsdb-server.log")).unwrap_or_default();
+        let complete = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        if let Some(line) = complete.map(str::trim_end).find(|line| line.contains("listening on port")) {
+            return line.rsplit(' ').next().unwrap().parse().unwrap();
+        }
+        assert!(Instant::now() < deadline, "the server logs no port: {log}");
+        std::thread::yield_now();
+    }
 }
 
 #[tokio::test]
