@@ -6,7 +6,9 @@ use crate::flowset::FlowSet;
 use crate::pipeline::cookie::Owner;
 use crate::pipeline::table::Table;
 
+mod act;
 mod explain;
+mod lookup;
 mod packet;
 mod walker;
 
@@ -24,6 +26,9 @@ pub struct Step {
     pub owner: Option<Owner>,
     /// What happened here, in words.
     pub why: String,
+    /// What else is worth knowing: flows of the same priority that match too, outputs that a switch refuses,
+    /// actions that the walk does not follow.
+    pub notes: Vec<String>,
 }
 
 impl Step {
@@ -41,6 +46,17 @@ pub struct Output {
     pub port: OfPort,
     /// The packet as it was then: rewritten headers, tunnel fields, mark.
     pub packet: Packet,
+    /// The buckets that the switch must have chosen for this; empty where it has no choice.
+    pub choices: Vec<Choice>,
+}
+
+/// A bucket of a group of which the switch takes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The group's number.
+    pub group: u32,
+    /// The bucket's place in the group, from 0.
+    pub bucket: usize,
 }
 
 /// A packet's whole way.

@@ -1,0 +1,98 @@
+//! Which flow of a table a packet hits: priorities, overlaps, conjunctions.
+
+use openflow::{Action, Field, Flow, Instruction};
+
+use super::Packet;
+use crate::flowset::FlowSet;
+use crate::pipeline::cookie::Owner;
+
+/// The flow that a packet hits.
+pub(super) struct Hit<'a> {
+    pub(super) flow: &'a Flow,
+    pub(super) owner: &'a Owner,
+    /// Other flows of the same priority that match too: which of them a switch takes is not defined.
+    pub(super) overlaps: Vec<&'a Flow>,
+    /// The conjunction whose clauses all matched and led to the flow.
+    pub(super) conjunction: Option<u32>,
+}
+
+type Candidate<'a> = (&'a Flow, &'a Owner);
+
+/// Looks a packet up in a table.
+///
+/// Flows whose action is `conjunction` stand for clauses: they count only where all clauses of one conjunction
+/// have a flow of the same priority, and then the packet is looked up again with `conj_id` set (ovs-fields(7),
+/// "Conjunctive Match Fields").
+pub(super) fn lookup<'a>(flows: &'a FlowSet, table: u8, packet: &Packet) -> Option<Hit<'a>> {
+    let (clauses, plain) = candidates(flows, table, packet);
+    let best = plain.first().map(|(flow, _)| flow.priority);
+    let mut rest = clauses.as_slice();
+    while let Some((first, _)) = rest.first() {
+        let priority = first.priority;
+        if best.is_some_and(|best| best >= priority) {
+            break;
+        }
+        let (group, lower) = rest.split_at(rest.partition_point(|(flow, _)| flow.priority == priority));
+        rest = lower;
+        if let Some(id) = complete(group) {
+            let mut with_id = packet.clone();
+            with_id.set(Field::CONJ_ID, id.into());
+            if let Some(mut hit) = hit(candidates(flows, table, &with_id).1) {
+                hit.conjunction = Some(id);
+                return Some(hit);
+            }
+        }
+    }
+    hit(plain)
+}
+
+fn hit(plain: Vec<Candidate<'_>>) -> Option<Hit<'_>> {
+    let mut plain = plain.into_iter();
+    let (flow, owner) = plain.next()?;
+    let overlaps =
+        plain.map(|(other, _)| other).take_while(|other| other.priority == flow.priority).collect();
+    Some(Hit { flow, owner, overlaps, conjunction: None })
+}
+
+/// The flows that match and may count, by descending priority: clauses of conjunctions, and the others.
+fn candidates<'a>(
+    flows: &'a FlowSet,
+    table: u8,
+    packet: &Packet,
+) -> (Vec<Candidate<'a>>, Vec<Candidate<'a>>) {
+    let mut clauses = Vec::new();
+    let mut plain: Vec<Candidate<'a>> = Vec::new();
+    for (flow, owner) in flows.table(table) {
+        if plain.first().is_some_and(|(best, _)| best.priority > flow.priority) {
+            break;
+        }
+        if packet.hits(flow) {
+            if is_clause(flow) { &mut clauses } else { &mut plain }.push((flow, owner));
+        }
+    }
+    (clauses, plain)
+}
+
+fn conjunctions(flow: &Flow) -> impl Iterator<Item = (u32, u8, u8)> + '_ {
+    let actions = flow.instructions.iter().flat_map(|instruction| match instruction {
+        Instruction::ApplyActions(actions) => actions.as_slice(),
+        _ => &[],
+    });
+    actions.filter_map(|action| match action {
+        Action::Conjunction { id, clause, n_clauses } => Some((*id, *clause, *n_clauses)),
+        _ => None,
+    })
+}
+
+fn is_clause(flow: &Flow) -> bool {
+    conjunctions(flow).next().is_some()
+}
+
+/// The first conjunction of which these flows hold every clause.
+fn complete(flows: &[Candidate<'_>]) -> Option<u32> {
+    let all = || flows.iter().flat_map(|(flow, _)| conjunctions(flow));
+    all().map(|(id, _, n)| (id, n)).find_map(|(id, n)| {
+        let has = |clause| all().any(|(other, found, _)| other == id && found == clause);
+        (0..n).all(has).then_some(id)
+    })
+}
