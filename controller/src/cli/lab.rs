@@ -198,7 +198,7 @@ async fn up(dir: &LabDir, args: UpArgs) -> anyhow::Result<Exit> {
     progress.done(
         "lab",
         format_args!(
-            "{} is up: {} nodes, {} pods; `sdnctl lab status` shows it",
+            "\"{0}\" is up: {1} nodes, {2} pods; `sdnctl lab status --name {0}` shows it",
             state.name,
             state.nodes.len(),
             state.pods.len()
@@ -226,11 +226,11 @@ async fn down(dir: &LabDir) -> anyhow::Result<Exit> {
     if report.existed {
         let (processes, namespaces) = (report.processes, report.namespaces.len());
         print(&format!(
-            "lab {} is removed: {processes} processes, {namespaces} network namespaces",
+            "lab \"{}\" is removed: {processes} processes, {namespaces} network namespaces",
             dir.name()
         ))?;
     } else {
-        print(&format!("there is no lab {}: nothing to remove", dir.name()))?;
+        print(&format!("there is no lab \"{}\": nothing to remove", dir.name()))?;
     }
     Ok(Exit::Done)
 }
@@ -250,7 +250,7 @@ fn status_text(status: &LabStatus) -> String {
         Some(ProcessStatus { pid, alive: false }) => format!("{pid} (ended)"),
     };
     let mut text = format!(
-        "lab {}: {}\nplugin {}, datapath {}, nodes' network {} with router {}, sdn-controller {}\ncluster {}\n\n",
+        "lab \"{}\": {}\nplugin {}, datapath {}, nodes' network {} with router {}, sdn-controller {}\ncluster {}\n\n",
         status.name,
         if status.ready { "ready" } else { "not ready" },
         status.plugin.as_deref().unwrap_or("-"),

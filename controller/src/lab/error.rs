@@ -42,7 +42,7 @@ pub enum LabError {
     NoKernelDatapath,
     /// There is such a lab.
     #[error(
-        "there is a lab {name} already: `sdnctl lab down --name {name}` removes it; another --name makes another \
+        "there is a lab \"{name}\" already: `sdnctl lab down --name {name}` removes it; another --name makes another \
          beside it"
     )]
     Exists {
@@ -50,14 +50,14 @@ pub enum LabError {
         name: LabName,
     },
     /// There is no such lab.
-    #[error("there is no lab {name}: `sdnctl lab up --name {name}` makes it")]
+    #[error("there is no lab \"{name}\": `sdnctl lab up --name {name}` makes it")]
     NoLab {
         /// Its name.
         name: LabName,
     },
     /// Somebody is making the lab at this moment.
     #[error(
-        "`sdnctl lab up` (process {}) is still making lab {name}: wait for it, or stop it with `kill {}`, after \
+        "`sdnctl lab up` (process {}) is still making lab \"{name}\": wait for it, or stop it with `kill {}`, after \
          which it removes what it made",
         process.pid,
         process.pid
@@ -69,7 +69,7 @@ pub enum LabError {
         process: ProcessId,
     },
     /// The user wanted it to stop.
-    #[error("interrupted; what was made of lab {name} is removed")]
+    #[error("interrupted; what was made of lab \"{name}\" is removed")]
     Interrupted {
         /// The lab's name.
         name: LabName,
@@ -84,7 +84,7 @@ pub enum LabError {
         netns: String,
     },
     /// The lab has no such node.
-    #[error("lab {lab} has no node {node:?}; its nodes: {}", known.join(", "))]
+    #[error("lab \"{lab}\" has no node {node:?}; its nodes: {}", known.join(", "))]
     NoNode {
         /// The lab.
         lab: LabName,
@@ -94,7 +94,7 @@ pub enum LabError {
         known: Vec<String>,
     },
     /// The lab has no such pod.
-    #[error("lab {lab} has no pod {pod}; `sdnctl lab status --name {lab}` lists those that run")]
+    #[error("lab \"{lab}\" has no pod {pod}; `sdnctl lab status --name {lab}` lists those that run")]
     NoPod {
         /// The lab.
         lab: LabName,
@@ -102,7 +102,7 @@ pub enum LabError {
         pod: String,
     },
     /// The lab has such a pod.
-    #[error("lab {lab} runs a pod {pod} already: `sdnctl lab pod delete --name {lab} {pod}` removes it")]
+    #[error("lab \"{lab}\" runs a pod {pod} already: `sdnctl lab pod delete --name {lab} {pod}` removes it")]
     PodExists {
         /// The lab.
         lab: LabName,
@@ -110,10 +110,23 @@ pub enum LabError {
         pod: String,
     },
     /// A lab without agents can't do that.
-    #[error("lab {lab} was made with --bare: it has no sdn-node that could wire a pod")]
+    #[error("lab \"{lab}\" was made with --bare: it has no sdn-node that could wire a pod")]
     Bare {
         /// The lab.
         lab: LabName,
+    },
+    /// There are too many pods for one measurement.
+    #[error(
+        "{pods} pods that all talk to each other need {needed} entries in the kernel's neighbour table, which holds \
+         {limit} for all network namespaces together: raise net.ipv4.neigh.default.gc_thresh3 (sysctl), or use fewer pods"
+    )]
+    TooManyPods {
+        /// How many there are.
+        pods: usize,
+        /// How many entries that takes.
+        needed: usize,
+        /// How many there can be.
+        limit: usize,
     },
     /// A namespace is nobody's yet.
     #[error(
@@ -233,8 +246,11 @@ pub enum LabError {
         /// What the plugin said.
         reason: String,
     },
-    /// No socket could be had.
-    #[error("could not open a TCP socket in network namespace {netns}: {source}")]
+    /// No socket could be had to connect with.
+    #[error("could not open a TCP socket: {0}")]
+    Socket(#[source] io::Error),
+    /// No socket could be had to listen on.
+    #[error("could not listen in network namespace {netns}: {source}")]
     Listen {
         /// The namespace.
         netns: String,

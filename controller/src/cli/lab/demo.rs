@@ -124,7 +124,7 @@ pub(super) async fn run(dir: &LabDir, args: Args) -> anyhow::Result<Exit> {
         ))?;
     } else {
         lab::down(dir).await?;
-        print(&format!("\nLab {} is removed.", dir.name()))?;
+        print("\nThe lab is removed.")?;
     }
     let faults = shown?;
     let seconds = start.elapsed().as_secs_f64();

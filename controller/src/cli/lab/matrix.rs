@@ -53,7 +53,10 @@ pub(super) fn text(plugin: PluginMode, matrix: &Matrix) -> String {
     }
     let faults = matrix.faults();
     text += "\n  ✓ both came through   · neither came through, as it should be   ✗ not as it should be\n";
-    if let Some(outside) = parties.iter().find(|party| party.role == Role::Outside) {
+    let pods = parties.iter().any(|party| party.role == Role::Pod);
+    if let Some(outside) =
+        parties.iter().find(|party| pods && faults.is_empty() && party.role == Role::Outside)
+    {
         let _ = writeln!(text, "  {} sees every pod under its node's address", outside.ip);
     }
     match faults.len() {
