@@ -504,10 +504,12 @@ fn take_encap(r: &mut Reader<'_>) -> Result<Action> {
         };
         let mut value = r.bytes(value_len)?;
         r.skip_padding(len.next_multiple_of(8) - len);
-        if let ((class, kind), [_, _, _, data_len, ..]) = ((class, kind), value)
-            && (class, kind) == ENCAP_NSH_TLV
-        {
-            value = value.get(..4 + usize::from(*data_len)).unwrap_or(value);
+        if (class, kind) == ENCAP_NSH_TLV {
+            // Of such a property, its own length counts padding; that of the TLV in it does not.
+            let data_len = value.get(3).map(|len| usize::from(*len));
+            value = data_len
+                .and_then(|len| value.get(..4 + len))
+                .ok_or_else(|| r.invalid(ErrorCode::NXBAC_BAD_ED_PROP))?;
         }
         let value = value.to_vec();
         properties.push(EncapProperty { class, kind, value });

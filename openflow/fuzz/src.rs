@@ -1,0 +1,53 @@
+//! What the fuzz targets check. `tests/fuzz.rs` runs the same on the seeds and on damaged vectors in `make test`.
+
+use std::time::{Duration, Instant};
+
+use openflow::session::{Event, Session, SessionConfig};
+use openflow::{Envelope, Flow, Group, Match, parse_actions};
+
+/// Any bytes: an error or a message; a message encodes again, prints, and decodes to itself.
+pub fn message(bytes: &[u8]) {
+    let Ok(envelope) = Envelope::decode(bytes) else { return };
+    let _ = envelope.to_string();
+    let mut again = Default::default();
+    if envelope.encode(&mut again).is_ok() {
+        let decoded = Envelope::decode(&again).expect("what we encode decodes");
+        assert_eq!(decoded, envelope);
+    }
+}
+
+/// Any text: an error that points into it, or a flow whose text reads as itself.
+pub fn text(text: &str) {
+    if let Err(error) = text.parse::<Flow>() {
+        assert!(text.get(error.span()).is_some(), "{error:?}");
+        let _ = error.report().to_string();
+    }
+    if let Ok(flow) = text.parse::<Flow>() {
+        let printed = flow.to_string();
+        let again: Flow = printed.parse().expect("what we print parses");
+        assert_eq!(again.to_string(), printed);
+    }
+    let _ = text.parse::<Match>();
+    let _ = text.parse::<Group>();
+    let _ = parse_actions(text);
+}
+
+/// Any stream, cut anywhere and with any pauses: the session ends or goes on, and never holds more than one message.
+pub fn session(bytes: &[u8]) {
+    let mut now = Instant::now();
+    let mut session = Session::new(SessionConfig::default(), now);
+    let mut rest = bytes;
+    while let [cut, pause, after @ ..] = rest {
+        let (chunk, tail) = after.split_at(usize::from(*cut).min(after.len()));
+        rest = tail;
+        now += Duration::from_millis(u64::from(*pause) * 100);
+        session.receive(chunk, now);
+        while let Some(event) = session.poll(now) {
+            if matches!(event, Event::Closed(_)) {
+                assert_eq!(session.poll(now), None);
+                return;
+            }
+        }
+        session.transmit().clear();
+    }
+}
