@@ -1,7 +1,7 @@
 //! The commands of `sdnctl`, one file a command.
 //!
 //! A command is a module with `pub struct Args` (what it takes, for clap) and `pub async fn run(args)` (what it
-//! does); [`Command`] names them. Commands are thin: they parse, call the library and print.
+//! does); `Command` names them. Commands are thin: they parse, call the library and print.
 
 pub mod diff;
 pub mod lab;
