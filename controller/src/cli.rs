@@ -6,7 +6,9 @@
 pub mod diff;
 pub mod lab;
 pub mod objects;
+pub mod openflow;
 pub mod output;
+pub mod ovsdb;
 pub mod render;
 pub mod target;
 pub mod trace;
@@ -59,6 +61,8 @@ enum Command {
     Get(objects::GetArgs),
     Patch(objects::PatchArgs),
     Annotate(objects::AnnotateArgs),
+    Openflow(openflow::Args),
+    Ovsdb(ovsdb::Args),
     /// Print the completions of a shell
     Completion {
         /// The shell
@@ -83,6 +87,8 @@ pub async fn main() -> ExitCode {
         Command::Get(args) => objects::get(args).await,
         Command::Patch(args) => objects::patch(args).await,
         Command::Annotate(args) => objects::annotate(args).await,
+        Command::Openflow(args) => openflow::run(args).await,
+        Command::Ovsdb(args) => ovsdb::run(args).await,
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "sdnctl", &mut std::io::stdout());
             Ok(Exit::Done)

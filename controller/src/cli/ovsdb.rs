@@ -1,0 +1,98 @@
+//! `sdnctl ovsdb`: an OVSDB server by hand, through our own client.
+
+use anyhow::{Context, bail};
+use ovsdb::{Client, ClientEvent, Endpoint, Monitored, text};
+use serde_json::Value;
+
+use super::output::print;
+use super::{Exit, WrongUse};
+
+/// OVSDB: transactions, dumps, changes as they come
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The server: unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT
+    #[arg(long, global = true, value_name = "SERVER", default_value = "unix:/var/run/openvswitch/db.sock")]
+    db: Endpoint,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Run a transaction and print the reply; exit status 1 if an operation failed
+    Transact {
+        /// The database, for example Open_vSwitch
+        database: String,
+        /// The operations, a JSON array as in RFC 7047 section 4.1.3, without the database's name
+        operations: String,
+    },
+    /// Print a database, or one table of it, as ovsdb-client dump does
+    Dump {
+        /// The database
+        database: String,
+        /// Only this table
+        table: Option<String>,
+    },
+    /// Print the rows of a table, then each change until interrupted
+    Monitor {
+        /// The database
+        database: String,
+        /// The table
+        table: String,
+    },
+}
+
+/// Runs `sdnctl ovsdb`.
+///
+/// # Errors
+/// When the server does not answer or there is no such database or table.
+pub async fn run(args: Args) -> anyhow::Result<Exit> {
+    match args.command {
+        Command::Transact { database, operations } => transact(&args.db, &database, &operations).await,
+        Command::Dump { database, table } => {
+            let monitored = match &table {
+                Some(table) => Monitored::new().all_columns(table),
+                None => Monitored::everything(),
+            };
+            let client = Client::connect(&args.db, &database, monitored).await?;
+            print(&text::dump(&client.replica(), table.as_deref()))?;
+            Ok(Exit::Done)
+        }
+        Command::Monitor { database, table } => monitor(&args.db, &database, &table).await,
+    }
+}
+
+async fn transact(server: &Endpoint, database: &str, operations: &str) -> anyhow::Result<Exit> {
+    let operations: Value =
+        serde_json::from_str(operations).map_err(|error| WrongUse(format!("OPERATIONS is no JSON: {error}")))?;
+    let Value::Array(operations) = operations else {
+        return Err(WrongUse("OPERATIONS is no JSON array".to_owned()).into());
+    };
+    let client = Client::connect(server, database, Monitored::new()).await?;
+    let parameters: Vec<Value> = [Value::from(database)].into_iter().chain(operations).collect();
+    let reply = client.call("transact", &parameters).await?;
+    print(reply.get())?;
+    let results: Value = serde_json::from_str(reply.get()).context("the server's reply")?;
+    let failed = results.as_array().is_some_and(|results| {
+        results.iter().any(|result| result.get("error").is_some_and(|error| !error.is_null()))
+    });
+    Ok(if failed { Exit::No } else { Exit::Done })
+}
+
+async fn monitor(server: &Endpoint, database: &str, table: &str) -> anyhow::Result<Exit> {
+    let client = Client::connect(server, database, Monitored::new().all_columns(table)).await?;
+    let mut events = client.events();
+    print(&text::dump(&client.replica(), Some(table)))?;
+    loop {
+        match events.recv().await {
+            Ok(ClientEvent::Changed(changes, _)) => {
+                for change in changes.iter() {
+                    print(&text::change(change))?;
+                }
+            }
+            Ok(ClientEvent::Connected) => eprintln!("sdnctl: connected again"),
+            Ok(ClientEvent::Disconnected) => eprintln!("sdnctl: the server is away; waiting for it"),
+            Err(error) => bail!("events were lost: {error}"),
+        }
+    }
+}
