@@ -30,8 +30,11 @@ pure:
 
 # Figures, never assertions: machines are noisy.
 bench: deps
+	@tests/deps.sh bench
 	$(CARGO) build --release --workspace --bins
 	$(CARGO) bench -p tests --bench cni_add
+	$(CARGO) bench -p ovsdb --bench side_by_side
+	$(CARGO) bench -p openflow
 
 lint:
 	$(CARGO) fmt --all --check

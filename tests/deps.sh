@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs what is missing of the Debian packages that lab and tests run. Says so, does so, or says what to do.
+# Installs what is missing of the Debian packages that lab and tests run (with `bench`, the benchmarks too). Says so,
+# does so, or says what to do.
 set -eu
 
 missing=""
@@ -14,6 +15,11 @@ need nft nftables
 need ping iputils-ping
 need nc netcat-openbsd
 need ethtool ethtool
+
+if [ "${1-}" = bench ]; then
+    # Open vSwitch's own client in Python, to compare with.
+    /usr/bin/python3 -c 'import ovs.db.idl' >/dev/null 2>&1 || missing="$missing python3-openvswitch"
+fi
 
 if ! command -v cargo >/dev/null 2>&1; then
     echo "deps: cargo is missing: install Rust 1.95 or newer (https://rustup.rs)" >&2

@@ -222,7 +222,7 @@ async fn replace_flows(switch: &str, file: &Path) -> anyhow::Result<Exit> {
         switch.dump_flows(FlowStatsRequest::default()).await?.into_iter().map(|stats| stats.flow).collect();
     let mut desired = FlowSet::new();
     // Cookies stay as the file has them; whose flows they are does not matter here.
-    desired.replace(&Owner::Base, wanted.into_iter().map(|flow_mod| flow_mod.flow).collect());
+    desired.replace(&Owner::Base, wanted.into_iter().map(|flow_mod| flow_mod.flow).collect::<Vec<_>>());
     let diff = diff(&actual, &desired);
     switch.bundle(diff.modifications().into_iter().map(Modification::Flow).collect()).await?;
     Ok(Exit::Done)

@@ -63,8 +63,8 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
 }
 
 async fn transact(server: &Endpoint, database: &str, operations: &str) -> anyhow::Result<Exit> {
-    let operations: Value =
-        serde_json::from_str(operations).map_err(|error| WrongUse(format!("OPERATIONS is no JSON: {error}")))?;
+    let operations: Value = serde_json::from_str(operations)
+        .map_err(|error| WrongUse(format!("OPERATIONS is no JSON: {error}")))?;
     let Value::Array(operations) = operations else {
         return Err(WrongUse("OPERATIONS is no JSON array".to_owned()).into());
     };
