@@ -3,7 +3,7 @@
 CARGO ?= cargo
 BIN := target/debug
 
-.PHONY: all deps build demo test pure lint bench clean
+.PHONY: all deps build demo test soak pure lint bench clean
 
 all: build
 
@@ -20,6 +20,10 @@ demo: deps build
 
 test: deps build pure
 	$(CARGO) test --workspace
+
+# The same comparisons as in the tests, with many more random packets.
+soak: deps
+	OSDN_PACKETS=20000 $(CARGO) test --release -p tests --test walker -- --nocapture
 
 # The protocol crates build without tokio; the pipeline has neither async nor I/O below it.
 pure:

@@ -92,8 +92,11 @@ pub fn differences(walk: &Walk, live: &SwitchTrace) -> Vec<String> {
     differ("path", format!("{:?}", walk.path()), format!("{:?}", live.path));
     differ("output", format!("{:?}", outputs(walk)), format!("{:?}", live.outputs));
     differ("registers", format!("{:?}", registers(walk)), format!("{:?}", live.registers));
-    let tunnel = tunnel(walk).map(|(id, dst)| (id, dst.to_string()));
-    differ("tunnel", format!("{tunnel:?}"), format!("{:?}", live.tunnel));
+    // The switch tells of a tunnel header when it is written, whether or not the packet then leaves with it.
+    if live.tunnel.is_some() && live.outputs.contains(&VXLAN0.0) {
+        let tunnel = tunnel(walk).map(|(id, dst)| (id, dst.to_string()));
+        differ("tunnel", format!("{tunnel:?}"), format!("{:?}", live.tunnel));
+    }
     differences
 }
 
@@ -113,7 +116,7 @@ fn registers(walk: &Walk) -> BTreeMap<String, u64> {
 }
 
 fn tunnel(walk: &Walk) -> Option<(u64, std::net::Ipv4Addr)> {
-    let sent = walk.outputs.iter().find(|output| output.port == VXLAN0)?;
+    let sent = walk.outputs.iter().rfind(|output| output.port == VXLAN0)?;
     let id = u64::try_from(sent.packet.get(Field::TUN_ID)).ok()?;
     Some((id, sent.packet.ipv4(Field::TUN_DST)))
 }
@@ -128,6 +131,9 @@ pub fn text(walk: &Walk) -> String {
         if let Some(flow) = &step.flow {
             let owner = step.owner.as_ref().map(ToString::to_string).unwrap_or_default();
             let _ = writeln!(text, "    {:<17} {}  [{owner}]", "", flow.to_string().trim());
+        }
+        for note in &step.notes {
+            let _ = writeln!(text, "    {:<17} ({note})", "");
         }
     }
     let _ = writeln!(text, "=> {}", verdict(walk));
@@ -164,6 +170,7 @@ fn document(walk: &Walk) -> Value {
                 "flow": step.flow.as_ref().map(|flow| flow.to_string().trim().to_owned()),
                 "owner": step.owner.as_ref().map(ToString::to_string),
                 "why": step.why,
+                "notes": step.notes,
             })
         })
         .collect();

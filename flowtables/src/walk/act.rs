@@ -1,8 +1,10 @@
 //! What the actions of a flow do to a packet, as Open vSwitch carries them out.
 
-use openflow::{Action, Bucket, Ct, CtZone, Field, Group, GroupType, OfPort, Subfield};
+use std::net::IpAddr;
 
-use super::packet::port_of_16_bits;
+use openflow::{Action, Bucket, Ct, CtZone, Field, Group, GroupType, Nat, NatKind, OfPort, Subfield};
+
+use super::packet::{Packet, port_of_16_bits};
 use super::walker::{Branch, Flowing, MAX_DEPTH, Walker};
 use super::{Choice, Output};
 
@@ -199,8 +201,8 @@ impl Walker<'_> {
         for action in &ct.exec {
             self.rewrite(action, &mut tracked);
         }
-        if ct.nat.as_ref().is_some_and(|nat| nat.kind.is_some()) {
-            self.note("conntrack translates its addresses; the walk goes on with the old ones".to_owned());
+        if let Some(nat) = &ct.nat {
+            translate(nat, &mut tracked.packet);
         }
         if let Some(table) = ct.recirc_table {
             tracked.packet.set(Field::CT_ZONE, zone);
@@ -210,12 +212,8 @@ impl Walker<'_> {
         branch.packet.clear_conntrack();
     }
 
-    fn find_group(&self, _id: u32) -> Option<Group> {
-        None
-    }
-
     fn group(&mut self, id: u32, table: u8, branch: &mut Branch, depth: usize) {
-        let Some(group) = self.find_group(id) else {
+        let Some(group) = self.flows.group(id).cloned() else {
             self.refuse(format!("there is no group {id}: not sent"));
             return;
         };
@@ -288,7 +286,37 @@ impl Walker<'_> {
     }
 
     fn send(&mut self, port: OfPort, branch: &Branch) {
+        if port == OfPort(0) {
+            return self.refuse("there is no port 0: not sent".to_owned());
+        }
         self.outputs.push(Output { port, packet: branch.packet.clone(), choices: branch.choices.clone() });
+    }
+}
+
+/// The translation that conntrack would give a new connection, with the first address and port of each range, as
+/// `ofproto/trace` assumes it. A translation made earlier (`nat` without words) is known to conntrack alone.
+fn translate(nat: &Nat, packet: &mut Packet) {
+    let Some(kind) = nat.kind else { return };
+    let source = kind == NatKind::Src;
+    match nat.addresses {
+        Some((IpAddr::V4(first), _)) => {
+            let field = if source { Field::IPV4_SRC } else { Field::IPV4_DST };
+            packet.write_masked(field, u32::from(first).into(), u128::MAX);
+        }
+        Some((IpAddr::V6(first), _)) => {
+            let field = if source { Field::IPV6_SRC } else { Field::IPV6_DST };
+            packet.write_masked(field, first.into(), u128::MAX);
+        }
+        None => {}
+    }
+    if let Some((port, _)) = nat.ports {
+        let fields = match source {
+            true => [Field::TCP_SRC, Field::UDP_SRC, Field::SCTP_SRC],
+            false => [Field::TCP_DST, Field::UDP_DST, Field::SCTP_DST],
+        };
+        for field in fields {
+            packet.write_masked(field, port.into(), u128::MAX);
+        }
     }
 }
 

@@ -221,7 +221,9 @@ impl<'a> Walker<'a> {
 
 fn notes_of(hit: &Hit<'_>) -> Vec<String> {
     let conjunction = hit.conjunction.map(|id| format!("all clauses of conjunction {id} match"));
-    let overlaps = hit.overlaps.iter().map(|other| {
+    // Which of two flows that do the same is taken makes no difference to the packet.
+    let others = hit.overlaps.iter().filter(|other| other.instructions != hit.flow.instructions);
+    let overlaps = others.map(|other| {
         format!(
             "of the same priority matches too, and the switch may take either: {}",
             other.to_string().trim()

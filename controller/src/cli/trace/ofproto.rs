@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use openflow::OfPort;
+
 use crate::node::ovs::bridge::BRIDGE;
 
 /// A packet's way as the switch itself tells it.
@@ -15,6 +17,10 @@ pub struct SwitchTrace {
     pub tunnel: Option<(u64, String)>,
     /// Ports of br0 it left through.
     pub outputs: Vec<u32>,
+    /// The packet at the end, in flow syntax.
+    pub end: String,
+    /// Whether the way goes on in the datapath, behind a hash that only it knows: a select group.
+    pub hashed: bool,
     /// The mark it had at the end.
     pub mark: u64,
 }
@@ -27,7 +33,7 @@ pub struct SwitchTrace {
 pub fn parse(text: &str) -> SwitchTrace {
     let mut trace = SwitchTrace::default();
     let mut ours = false;
-    let (mut tun_id, mut tun_dst) = (0, None);
+    let (mut tun_id, mut tun_dst, mut in_port) = (0, None, 0);
     for line in text.lines() {
         let words = line.trim();
         if let Some(bridge) = words.strip_prefix("bridge(\"") {
@@ -41,6 +47,9 @@ pub fn parse(text: &str) -> SwitchTrace {
         }
         if let Some(flow) = words.strip_prefix("Flow: ") {
             final_flow(flow, &mut trace);
+            in_port = field(flow, "in_port=").unwrap_or(0);
+            // What it came in with counts until it is written.
+            tun_id = field(flow, "tun_id=").unwrap_or(tun_id);
             continue;
         }
         if !ours {
@@ -53,6 +62,14 @@ pub fn parse(text: &str) -> SwitchTrace {
         } else if let Some(port) = words.strip_prefix("output:").or(words.strip_prefix("-> output port is "))
         {
             trace.outputs.extend(port.parse::<u32>());
+        } else if words == "IN_PORT" {
+            trace.outputs.extend(u32::try_from(in_port));
+        } else if words == "LOCAL" {
+            trace.outputs.push(OfPort::LOCAL.0);
+        } else if words.starts_with(">> skipping output") || words.starts_with(">> Nonexistent output port") {
+            trace.outputs.pop();
+        } else if words.starts_with("-> no live bucket") {
+            trace.hashed = true;
         } else if let Some(value) = words.strip_prefix("-> NXM_NX_TUN_ID[0..31] is now ") {
             tun_id = number(value);
         } else if let Some((value, "tun_dst")) =
@@ -74,6 +91,7 @@ fn final_flow(flow: &str, trace: &mut SwitchTrace) {
     if flow == "unchanged" {
         return;
     }
+    flow.clone_into(&mut trace.end);
     trace.registers.clear();
     trace.mark = 0;
     for (name, value) in flow.split(',').filter_map(|field| field.split_once('=')) {
@@ -83,6 +101,11 @@ fn final_flow(flow: &str, trace: &mut SwitchTrace) {
             trace.mark = number(value);
         }
     }
+}
+
+/// The number of a field in a flow line.
+fn field(flow: &str, prefix: &str) -> Option<u64> {
+    flow.split(',').find_map(|field| field.strip_prefix(prefix)).map(number)
 }
 
 fn number(text: &str) -> u64 {
@@ -152,6 +175,15 @@ Datapath actions: 1
             "bridge(\"br0\")\n-----\n 0. ip, priority 100\n    goto_table:20\n20. No match.\n    drop\n\nFinal flow: unchanged\n",
         );
         assert_eq!((trace.path, trace.outputs), (vec![0, 20], vec![]));
+    }
+
+    #[test]
+    fn what_the_switch_refuses_to_send_is_no_output() {
+        let trace = parse(
+            "bridge(\"br0\")\n 0. ip, priority 5\n    output:NXM_NX_REG2[]\n     -> output port is 4\n     >> skipping output to input port\n    output:3\n\nFinal flow: reg2=0x4,in_port=4\n",
+        );
+        assert_eq!(trace.outputs, [3]);
+        assert_eq!(trace.end, "reg2=0x4,in_port=4");
     }
 
     #[test]
