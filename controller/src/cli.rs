@@ -4,6 +4,7 @@
 //! does); `Command` names them. Commands are thin: they parse, call the library and print.
 
 pub mod diff;
+pub mod flows;
 pub mod lab;
 pub mod objects;
 pub mod openflow;
@@ -58,6 +59,7 @@ enum Command {
     Render(render::Args),
     Trace(trace::Args),
     Diff(diff::Args),
+    Flows(flows::Args),
     Get(objects::GetArgs),
     Patch(objects::PatchArgs),
     Annotate(objects::AnnotateArgs),
@@ -84,6 +86,7 @@ pub async fn main() -> ExitCode {
         Command::Render(args) => render::run(args).await,
         Command::Trace(args) => trace::run(args).await,
         Command::Diff(args) => diff::run(args).await,
+        Command::Flows(args) => flows::run(args).await,
         Command::Get(args) => objects::get(args).await,
         Command::Patch(args) => objects::patch(args).await,
         Command::Annotate(args) => objects::annotate(args).await,
