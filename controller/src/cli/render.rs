@@ -1,13 +1,13 @@
-//! `sdnctl render`: a node's desired flows, without a switch.
+//! `sdnctl render`: a node's desired flows and groups, without a switch.
 
 use super::Exit;
 use super::output::print;
 use super::target::{Target, view};
 
-/// Print the flows that a node should have, in ovs-ofctl syntax
+/// Print the flows and groups that a node should have, in ovs-ofctl syntax
 ///
 /// Lines are those of `ovs-ofctl -O OpenFlow13 --no-stats dump-flows br0`, sorted by table, descending priority
-/// and match. Pods without a known port take the next from 3 on, in order of creationTimestamp, then namespace
+/// and match, then those of `dump-groups br0`, sorted by number. Pods without a known port take the next from 3 on, in order of creationTimestamp, then namespace
 /// and name; the annotation osdn.io/ofport fixes one.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -21,7 +21,10 @@ pub struct Args {
 /// When the cluster or node is not known or not valid.
 pub async fn run(args: Args) -> anyhow::Result<Exit> {
     let inputs = args.target.one_node()?.offline()?;
-    let lines: String = view(&inputs).flows().iter().map(|flow| format!("{flow}\n")).collect();
+    let view = view(&inputs);
+    let flows = view.flows().iter().map(|flow| format!("{flow}\n"));
+    let groups = view.flows().groups().map(|group| format!(" {group}\n"));
+    let lines: String = flows.chain(groups).collect();
     print(&lines)?;
     Ok(Exit::Done)
 }

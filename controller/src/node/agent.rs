@@ -232,6 +232,7 @@ impl Agent {
                 added = applied.added,
                 removed = applied.removed,
                 changed = applied.changed,
+                groups = applied.groups,
                 "flows changed"
             );
         }

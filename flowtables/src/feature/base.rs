@@ -161,6 +161,12 @@ impl Base {
                 rules.push(deliver(any().register(&DESTINATION_VNID, 0), 200));
             }
         }
+        // A reply to who called from outside leaves where it was asked for, not under an egress IP; the policy of
+        // its namespace still sees it.
+        if self.plugin == Plugin::Multitenant {
+            let reply = tracked(any().ip(), CT_REPLY, true);
+            rules.push(rule(EgressRouting, 150).when(reply).goto(Table::EgressPolicy));
+        }
         // Pods of old clusters resolve names through the node's own address: no egress rule may stop that.
         for (protocol, port) in [(6u8, Field::TCP_DST), (17, Field::UDP_DST)] {
             let dns = any().ip().nw_dst(self.node_ip).with(Field::IP_PROTO, protocol).with(port, DNS);

@@ -8,10 +8,14 @@ use std::path::Path;
 use openflow::{Action, Flow, Instruction, OfPort};
 
 use super::base::Base;
+use super::egress_ip::{EgressIp, Route};
+use super::egress_policy::{self, EgressPolicy, Rules, Verdict};
+use super::multicast::{self, Multicast};
 use super::nodes::RemoteNode;
 use super::pods::Pod;
 use super::services::{Protocol, Service};
-use super::{Plugin, tenants, version};
+use super::{Exit, Plugin, tenants, version};
+use crate::flowset::Rendered;
 use crate::pipeline::table::{Miss, Table};
 use crate::pipeline::vnid::Vnid;
 
@@ -59,7 +63,57 @@ fn service() -> Service {
     }
 }
 
+fn vtep(last: u8) -> Ipv4Addr {
+    Ipv4Addr::new(192, 168, 108, last)
+}
+
+fn egress_ip(route: Route, policed: bool) -> EgressIp {
+    EgressIp { namespace: "kube-public".into(), vnid: vnid(0x82f8b2), route, policed }
+}
+
+fn egress_policy(exit: Exit) -> EgressPolicy {
+    let rule = |verdict, destinations: &[&str]| egress_policy::Rule {
+        verdict,
+        destinations: destinations.iter().map(|text| text.parse().unwrap()).collect(),
+    };
+    let rules = vec![
+        rule(Verdict::Allow, &["192.0.2.0/24"]),
+        // A name without addresses keeps its place.
+        rule(Verdict::Allow, &[]),
+        rule(Verdict::Deny, &["198.51.100.1/32", "198.51.100.7/32"]),
+        rule(Verdict::Deny, &["0.0.0.0/0"]),
+    ];
+    EgressPolicy { namespace: "kube-public".into(), vnid: vnid(0x82f8b2), rules: Rules::Ordered(rules), exit }
+}
+
 fn all() -> Vec<(&'static str, Vec<Flow>)> {
+    everything().into_iter().map(|(name, rendered)| (name, rendered.flows)).collect()
+}
+
+fn everything() -> Vec<(&'static str, Rendered)> {
+    let tun0_mac = [0x0a, 0x58, 0x0a, 0x82, 0, 1];
+    let drop_all = EgressPolicy { rules: Rules::DropAll, ..egress_policy(Exit::Host) };
+    let egress = [
+        ("egress-ip-here", egress_ip(Route::Here { tun0_mac }, false).rendered()),
+        ("egress-ip-nowhere", egress_ip(Route::Nowhere, true).rendered()),
+        ("egress-ip-one-node", egress_ip(Route::Elsewhere(vec![vtep(113)]), false).rendered()),
+        ("egress-ip-two-nodes", egress_ip(Route::Elsewhere(vec![vtep(113), vtep(110)]), false).rendered()),
+        ("egress-ip-one-node-policed", egress_ip(Route::Elsewhere(vec![vtep(113)]), true).rendered()),
+        (
+            "egress-ip-two-nodes-policed",
+            egress_ip(Route::Elsewhere(vec![vtep(113), vtep(110)]), true).rendered(),
+        ),
+        ("egress-policy", egress_policy(Exit::Host).flows().into()),
+        ("egress-policy-tunnel", egress_policy(Exit::Tunnel).flows().into()),
+        ("egress-policy-group", egress_policy(Exit::Group(0x82f8b2)).flows().into()),
+        ("egress-policy-drop-all", drop_all.flows().into()),
+        ("multicast", Multicast { vnid: vnid(0x82f8b2), ports: vec![OfPort(4), OfPort(10)] }.flows().into()),
+        ("multicast-tunnels", multicast::tunnels(&[vtep(110), vtep(111)]).into()),
+    ];
+    flows().into_iter().map(|(name, flows)| (name, flows.into())).chain(egress).collect()
+}
+
+fn flows() -> Vec<(&'static str, Vec<Flow>)> {
     let mut two_networks = base(Plugin::Subnet);
     two_networks.cluster_networks.push("10.132.0.0/16".parse().unwrap());
     two_networks.vxlan_port = 4790;
@@ -81,9 +135,10 @@ fn flows_are_as_the_golden_files_say() {
     let update = std::env::var_os("UPDATE_GOLDEN").is_some();
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let mut wrong = Vec::new();
-    for (name, mut flows) in all() {
+    for (name, Rendered { mut flows, groups }) in everything() {
         flows.sort_by_key(|flow| (flow.table, std::cmp::Reverse(flow.priority)));
-        let text: String = flows.iter().map(|flow| format!("{}\n", flow.to_string().trim())).collect();
+        let flows = flows.iter().map(|flow| format!("{}\n", flow.to_string().trim()));
+        let text: String = flows.chain(groups.iter().map(|group| format!("{group}\n"))).collect();
         let path = dir.join(name).with_extension("flows");
         if update {
             std::fs::create_dir_all(&dir).unwrap();
@@ -134,8 +189,15 @@ fn goto_only_goes_forward_into_tables_that_exist() {
 
 #[test]
 fn every_table_ends_somewhere_and_is_reached_from_table_0() {
-    let flows: Vec<Flow> =
-        [base(Plugin::Multitenant).flows(), pod().flows(), node(None).flows(), service().flows()].concat();
+    let multicast = Multicast { vnid: pod().vnid, ports: vec![pod().port] };
+    let flows: Vec<Flow> = [
+        base(Plugin::Multitenant).flows(),
+        pod().flows(),
+        node(None).flows(),
+        service().flows(),
+        multicast.flows(),
+    ]
+    .concat();
     for table in Table::ALL.iter().filter(|table| table.miss() != Miss::NotVisited) {
         let misses = flows
             .iter()
@@ -153,7 +215,7 @@ fn every_table_ends_somewhere_and_is_reached_from_table_0() {
         }
     }
     // Tables of features that these inputs do not use.
-    let later = [Table::EgressRules, Table::MulticastTunnel, Table::Version];
+    let later = [Table::EgressRules, Table::Version];
     for table in Table::ALL.iter().filter(|table| !later.contains(table)) {
         assert!(reached.contains(&table.number()), "{table} is not reached");
     }
@@ -162,4 +224,18 @@ fn every_table_ends_somewhere_and_is_reached_from_table_0() {
 #[test]
 fn the_global_vnid_needs_no_rule_of_its_own() {
     assert_eq!(tenants::flows(Vnid::GLOBAL), []);
+}
+
+#[test]
+fn multicast_needs_somebody_to_send_or_hear_it() {
+    assert_eq!(Multicast { vnid: vnid(7), ports: Vec::new() }.flows(), []);
+    assert_eq!(multicast::tunnels(&[]), []);
+}
+
+#[test]
+fn a_destination_that_looks_like_one_address_means_any() {
+    let any: ipnet::Ipv4Net = "0.0.0.0/0".parse().unwrap();
+    assert_eq!(egress_policy::destination("0.0.0.0/32".parse().unwrap()), any);
+    assert_eq!(egress_policy::destination("10.1.2.3/8".parse().unwrap()), "10.0.0.0/8".parse().unwrap());
+    assert_eq!(egress_policy::destination("10.1.2.3/32".parse().unwrap()), "10.1.2.3/32".parse().unwrap());
 }

@@ -30,6 +30,14 @@ pub enum Owner {
         /// Name of the Pod object.
         name: String,
     },
+    /// A namespace with egress IPs.
+    EgressIp(String),
+    /// A namespace with an EgressNetworkPolicy.
+    EgressPolicy(String),
+    /// A VNID with multicast that has pods here.
+    Multicast(Vnid),
+    /// The way of multicast packets to the other nodes.
+    MulticastTunnels,
 }
 
 /// The kinds of owners, as the second byte of a cookie.
@@ -48,6 +56,14 @@ pub enum OwnerKind {
     Service = 0x05,
     /// See [`Owner::Pod`].
     Pod = 0x06,
+    /// See [`Owner::EgressIp`].
+    EgressIp = 0x07,
+    /// See [`Owner::EgressPolicy`].
+    EgressPolicy = 0x08,
+    /// See [`Owner::Multicast`].
+    Multicast = 0x09,
+    /// See [`Owner::MulticastTunnels`].
+    MulticastTunnels = 0x0a,
 }
 
 /// The 64 bits that Open vSwitch keeps with a flow for us: `0x5d`, the kind of owner, 48 bits of identity.
@@ -61,10 +77,20 @@ const MARK: u64 = 0x5d;
 const IDENTITY: u64 = (1 << 48) - 1;
 
 impl OwnerKind {
-    const ALL: [OwnerKind; 6] =
-        [Self::Base, Self::Version, Self::Node, Self::Tenant, Self::Service, Self::Pod];
+    const ALL: [OwnerKind; 10] = [
+        Self::Base,
+        Self::Version,
+        Self::Node,
+        Self::Tenant,
+        Self::Service,
+        Self::Pod,
+        Self::EgressIp,
+        Self::EgressPolicy,
+        Self::Multicast,
+        Self::MulticastTunnels,
+    ];
 
-    /// The kind in one word.
+    /// The kind in a word or two, as they stand before the owner's name.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -74,6 +100,10 @@ impl OwnerKind {
             Self::Tenant => "tenant",
             Self::Service => "service",
             Self::Pod => "pod",
+            Self::EgressIp => "egress IPs of",
+            Self::EgressPolicy => "egress policy of",
+            Self::Multicast => "multicast of",
+            Self::MulticastTunnels => "multicast tunnels",
         }
     }
 }
@@ -89,6 +119,10 @@ impl Owner {
             Owner::Tenant(_) => OwnerKind::Tenant,
             Owner::Service { .. } => OwnerKind::Service,
             Owner::Pod { .. } => OwnerKind::Pod,
+            Owner::EgressIp(_) => OwnerKind::EgressIp,
+            Owner::EgressPolicy(_) => OwnerKind::EgressPolicy,
+            Owner::Multicast(_) => OwnerKind::Multicast,
+            Owner::MulticastTunnels => OwnerKind::MulticastTunnels,
         }
     }
 
@@ -96,9 +130,9 @@ impl Owner {
     #[must_use]
     pub fn cookie(&self) -> Cookie {
         let identity = match self {
-            Owner::Base | Owner::Version => 0,
-            Owner::Tenant(vnid) => vnid.get().into(),
-            Owner::Node(name) => hash(&[name]),
+            Owner::Base | Owner::Version | Owner::MulticastTunnels => 0,
+            Owner::Tenant(vnid) | Owner::Multicast(vnid) => vnid.get().into(),
+            Owner::Node(name) | Owner::EgressIp(name) | Owner::EgressPolicy(name) => hash(&[name]),
             Owner::Service { namespace, name } | Owner::Pod { namespace, name } => hash(&[namespace, name]),
         };
         Cookie(MARK << 56 | (self.kind() as u64) << 48 | identity)
@@ -124,9 +158,13 @@ impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind().name())?;
         match self {
-            Owner::Base | Owner::Version => Ok(()),
+            Owner::Base | Owner::Version | Owner::MulticastTunnels => Ok(()),
             Owner::Node(name) => write!(f, " {name}"),
+            Owner::EgressIp(namespace) | Owner::EgressPolicy(namespace) => {
+                write!(f, " namespace {namespace}")
+            }
             Owner::Tenant(vnid) => write!(f, " {vnid}"),
+            Owner::Multicast(vnid) => write!(f, " VNID {vnid}"),
             Owner::Service { namespace, name } | Owner::Pod { namespace, name } => {
                 write!(f, " {namespace}/{name}")
             }

@@ -61,6 +61,17 @@ fn prefix(fields: Match, field: Field, net: Ipv4Net) -> Match {
     fields.with_masked(field, u32::from(net.network()), u32::from(net.netmask()))
 }
 
+/// The source VNID register into the VXLAN header.
+pub(crate) fn source_vnid_to_tunnel() -> Action {
+    let dst = Subfield { field: Field::TUN_ID, ofs: 0, n_bits: 32 };
+    Action::Move { src: register::SOURCE_VNID.subfield(), dst }
+}
+
+/// Writes the whole of a field.
+pub(crate) fn set(field: Field, value: u128) -> Action {
+    Action::SetField { field, value, mask: field.full_mask() }
+}
+
 /// A flow under construction.
 pub(crate) struct Rule {
     table: Table,
@@ -86,6 +97,11 @@ impl Rule {
         self
     }
 
+    pub(crate) fn actions(mut self, actions: impl IntoIterator<Item = Action>) -> Self {
+        self.actions.extend(actions);
+        self
+    }
+
     pub(crate) fn output(self, port: OfPort) -> Self {
         self.action(Action::Output(port))
     }
@@ -106,8 +122,7 @@ impl Rule {
 
     /// The source VNID register into the VXLAN header.
     pub(crate) fn source_vnid_to_tunnel(self) -> Self {
-        let dst = Subfield { field: Field::TUN_ID, ofs: 0, n_bits: 32 };
-        self.action(Action::Move { src: register::SOURCE_VNID.subfield(), dst })
+        self.action(source_vnid_to_tunnel())
     }
 
     pub(crate) fn goto(mut self, next: Table) -> Self {

@@ -9,12 +9,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use flowtables::flowset::diff::diff;
 use flowtables::walk::{Assumptions, Packet, walk};
 use openflow::Match;
 
 use super::{DEFAULT_NAME, interrupted, matrix, status_text};
 use crate::api::PluginMode;
+use crate::cli::diff::Differences;
 use crate::cli::output::print;
 use crate::cli::target::{Node, view};
 use crate::cli::{Exit, trace};
@@ -208,7 +208,7 @@ async fn in_sync(dir: &LabDir, node: &str) -> anyhow::Result<bool> {
     let node = node_of(dir, node)?;
     let view = view(&node.live().await?);
     let actual = syncer::read(&node.switch().await?).await?;
-    Ok(diff(&actual, view.flows()).is_empty())
+    Ok(Differences::between(&actual, view.flows()).is_empty())
 }
 
 fn node_of(dir: &LabDir, name: &str) -> anyhow::Result<Node> {

@@ -1,12 +1,12 @@
-//! The flow syncer: the only code that changes flows. It knows what the switch has, computes the difference to
-//! what it should have, and applies it in one bundle.
+//! The flow syncer: the only code that changes flows and groups. It knows what the switch has, computes the
+//! difference to what it should have, and applies it in one bundle.
 
 use std::path::Path;
 
-use flowtables::flowset::FlowSet;
 use flowtables::flowset::diff::diff;
+use flowtables::flowset::{FlowSet, Rendered, groups};
 use openflow::message::{ConfigFlags, SwitchConfig};
-use openflow::{BundleError, ClientError, Endpoint, Flow, FlowStatsRequest, Modification, Switch};
+use openflow::{BundleError, ClientError, Endpoint, FlowStatsRequest, Modification, Switch};
 
 /// Why the switch does not have the desired flows.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +31,8 @@ pub struct Applied {
     pub removed: usize,
     /// Flows with other actions or another owner.
     pub changed: usize,
+    /// Groups that were added, removed or given other buckets.
+    pub groups: usize,
 }
 
 impl Applied {
@@ -49,8 +51,8 @@ pub struct Syncer {
 
 struct Link {
     switch: Switch,
-    /// The switch's flows: read once after connecting, then known from what it confirmed. None: to be read.
-    actual: Option<Vec<Flow>>,
+    /// What the switch holds: read once after connecting, then known from what it confirmed. None: to be read.
+    actual: Option<Rendered>,
 }
 
 impl Syncer {
@@ -107,15 +109,26 @@ impl Syncer {
             Some(actual) => actual,
             None => read(&link.switch).await.map_err(SyncError::Dump)?,
         };
-        let diff = diff(&actual, desired);
-        if diff.is_empty() {
+        let diff = diff(&actual.flows, desired);
+        let groups = groups::diff(&actual.groups, desired);
+        if diff.is_empty() && groups.is_empty() {
             link.actual = Some(actual);
             return Ok(Applied::default());
         }
-        let modifications = diff.modifications().into_iter().map(Modification::Flow).collect();
-        link.switch.bundle(modifications).await.map_err(SyncError::Bundle)?;
-        link.actual = Some(desired.iter().cloned().collect());
-        Ok(Applied { added: diff.missing.len(), removed: diff.extra.len(), changed: diff.changed.len() })
+        let before = groups.before_flows().into_iter().map(Modification::Group);
+        let flows = diff.modifications().into_iter().map(Modification::Flow);
+        let after = groups.after_flows().into_iter().map(Modification::Group);
+        link.switch.bundle(before.chain(flows).chain(after).collect()).await.map_err(SyncError::Bundle)?;
+        link.actual = Some(Rendered {
+            flows: desired.iter().cloned().collect(),
+            groups: desired.groups().cloned().collect(),
+        });
+        Ok(Applied {
+            added: diff.missing.len(),
+            removed: diff.extra.len(),
+            changed: diff.changed.len(),
+            groups: groups.len(),
+        })
     }
 }
 
@@ -127,11 +140,12 @@ async fn connect(endpoint: &Endpoint) -> Result<Switch, SyncError> {
     Ok(switch)
 }
 
-/// All flows of a switch.
+/// All flows and groups of a switch.
 ///
 /// # Errors
 /// When the connection ends or the answer cannot be read.
-pub async fn read(switch: &Switch) -> Result<Vec<Flow>, ClientError> {
+pub async fn read(switch: &Switch) -> Result<Rendered, ClientError> {
     let stats = switch.dump_flows(FlowStatsRequest::default()).await?;
-    Ok(stats.into_iter().map(|stats| stats.flow).collect())
+    let groups = switch.dump_groups().await?;
+    Ok(Rendered { flows: stats.into_iter().map(|stats| stats.flow).collect(), groups })
 }
