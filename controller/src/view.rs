@@ -4,21 +4,30 @@
 //! the owners whose input changed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
 use flowtables::feature::base::Base;
+use flowtables::feature::egress_ip::EgressIp;
+use flowtables::feature::egress_policy::EgressPolicy;
+use flowtables::feature::multicast::{self, Multicast};
 use flowtables::feature::nodes::RemoteNode;
 use flowtables::feature::pods::Pod;
 use flowtables::feature::services::Service;
 use flowtables::feature::{Plugin, tenants, version};
-use flowtables::flowset::{Conflict, FlowSet};
+use flowtables::flowset::{Conflict, FlowSet, Rendered};
 use flowtables::pipeline::cookie::Owner;
 use flowtables::pipeline::vnid::Vnid;
-use openflow::Flow;
 
+mod egress;
+mod egress_ips;
 mod inputs;
+mod nodes;
 mod offline;
+mod services;
+mod tenancy;
 
-pub use inputs::{Inputs, PodPort, Problem, ViewError, inputs, vnid_of};
+pub use egress::Names;
+pub use inputs::{Inputs, Known, PodPort, Problem, ViewError, inputs, inputs_knowing, vnid_of};
 pub use offline::{annotated_port, offline_ports};
 
 /// What one owner's flows are made of.
@@ -31,17 +40,25 @@ enum Input {
     Service(Service),
     /// A pod that is being replaced may have two legs for a moment.
     Pod(Vec<Pod>),
+    EgressIp(EgressIp),
+    EgressPolicy(EgressPolicy),
+    Multicast(Multicast),
+    MulticastTunnels(Vec<Ipv4Addr>),
 }
 
 impl Input {
-    fn flows(&self) -> Vec<Flow> {
+    fn rendered(&self) -> Rendered {
         match self {
-            Input::Base(base) => base.flows(),
-            Input::Version(plugin) => version::flows(*plugin),
-            Input::Node(node) => node.flows(),
-            Input::Tenant(vnid) => tenants::flows(*vnid),
-            Input::Service(service) => service.flows(),
-            Input::Pod(legs) => legs.iter().flat_map(Pod::flows).collect(),
+            Input::Base(base) => base.flows().into(),
+            Input::Version(plugin) => version::flows(*plugin).into(),
+            Input::Node(node) => node.flows().into(),
+            Input::Tenant(vnid) => tenants::flows(*vnid).into(),
+            Input::Service(service) => service.flows().into(),
+            Input::Pod(legs) => legs.iter().flat_map(Pod::flows).collect::<Vec<_>>().into(),
+            Input::EgressIp(namespace) => namespace.rendered(),
+            Input::EgressPolicy(policy) => policy.flows().into(),
+            Input::Multicast(multicast) => multicast.flows().into(),
+            Input::MulticastTunnels(nodes) => multicast::tunnels(nodes).into(),
         }
     }
 }
@@ -82,7 +99,7 @@ impl View {
         }
         for owner in &touched {
             if let Some(input) = new.get(owner) {
-                self.conflicts.extend(self.flows.replace(owner, input.flows()));
+                self.conflicts.extend(self.flows.replace(owner, input.rendered()));
             }
         }
         self.inputs = new;
@@ -95,7 +112,7 @@ impl View {
         &self.flows
     }
 
-    /// Flows that two owners want, such as those of two pods with one address.
+    /// Flows and groups that two owners want. There are none unless an object escaped the checks of [`inputs()`].
     #[must_use]
     pub fn conflicts(&self) -> &[Conflict] {
         &self.conflicts
@@ -121,6 +138,15 @@ fn by_owner(inputs: &Inputs) -> BTreeMap<Owner, Input> {
     if plugin == Plugin::Multitenant {
         owners
             .extend(inputs.services.iter().map(|service| (service.owner(), Input::Service(service.clone()))));
+    }
+    owners.extend(inputs.egress_ips.iter().map(|ip| (ip.owner(), Input::EgressIp(ip.clone()))));
+    owners.extend(
+        inputs.egress_policies.iter().map(|policy| (policy.owner(), Input::EgressPolicy(policy.clone()))),
+    );
+    owners.extend(inputs.multicast.iter().map(|vnid| (vnid.owner(), Input::Multicast(vnid.clone()))));
+    if !inputs.multicast.is_empty() {
+        let nodes = inputs.nodes.iter().map(|node| node.vtep).collect();
+        owners.insert(Owner::MulticastTunnels, Input::MulticastTunnels(nodes));
     }
     owners
 }

@@ -1,16 +1,25 @@
 //! From the cluster's objects to what one node must know.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv4Addr;
 
 use flowtables::feature::Plugin;
-use flowtables::feature::base::Base;
+use flowtables::feature::base::{Base, gateway};
+use flowtables::feature::egress_ip::EgressIp;
+use flowtables::feature::egress_policy::EgressPolicy;
+use flowtables::feature::multicast::Multicast;
 use flowtables::feature::nodes::RemoteNode;
-use flowtables::feature::pods::Pod;
-use flowtables::feature::services::{Protocol, Service};
+use flowtables::feature::pods::{self, Pod};
+use flowtables::feature::services::Service;
 use flowtables::pipeline::vnid::Vnid;
+use ipnet::Ipv4Net;
 use openflow::OfPort;
 
+use super::egress::{Egress, Names, Surroundings, egress};
+use super::nodes::{hosts, remote_nodes};
+use super::services::services;
+use super::tenancy::{Tenancy, age};
 use crate::api::validate::InvalidObject;
 use crate::api::{NetworkConfig, PluginMode, Subnet};
 use crate::cluster::ClusterState;
@@ -43,6 +52,12 @@ pub struct Inputs {
     pub pods: Vec<Pod>,
     /// The cluster's services.
     pub services: Vec<Service>,
+    /// Namespaces that leave the cluster under addresses of their own.
+    pub egress_ips: Vec<EgressIp>,
+    /// What namespaces may reach outside the cluster.
+    pub egress_policies: Vec<EgressPolicy>,
+    /// VNIDs with multicast that have pods here.
+    pub multicast: Vec<Multicast>,
     /// What could not be taken into account, and why.
     pub problems: Vec<Problem>,
 }
@@ -82,12 +97,34 @@ impl fmt::Display for Problem {
     }
 }
 
+/// What is known besides the cluster's objects.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// MAC address of the node's `tun0`, where it is not the one that the node gives it.
+    pub tun0_mac: Option<[u8; 6]>,
+    /// The addresses of the DNS names in EgressNetworkPolicies.
+    pub names: Names,
+}
+
 /// What `node` must know of the cluster, given the legs of its pods.
 ///
 /// # Errors
 /// When the cluster's networks or the node's own subnet are not known or not valid. Other objects that are not
 /// valid are left out and listed as problems.
 pub fn inputs(state: &ClusterState, node: &str, ports: &[PodPort]) -> Result<Inputs, ViewError> {
+    inputs_knowing(state, node, ports, &Known::default())
+}
+
+/// The same, with more than the cluster's objects.
+///
+/// # Errors
+/// As [`inputs`].
+pub fn inputs_knowing(
+    state: &ClusterState,
+    node: &str,
+    ports: &[PodPort],
+    known: &Known,
+) -> Result<Inputs, ViewError> {
     let object = state.cluster_network.as_deref().ok_or(ViewError::NoClusterNetwork)?;
     let network = NetworkConfig::try_from(object)?;
     let plugin = match network.plugin {
@@ -100,59 +137,59 @@ pub fn inputs(state: &ClusterState, node: &str, ports: &[PodPort]) -> Result<Inp
 
     let mut problems = Vec::new();
     let nodes = remote_nodes(state, node, &own, &network, &mut problems);
-    let pods = pods(state, plugin, ports, &mut problems);
-    let services = match plugin {
-        Plugin::Subnet => Vec::new(),
-        Plugin::Multitenant => services(state, &mut problems),
+    let pods = pods(state, plugin, own.subnet, ports, &mut problems);
+    let mut inputs = Inputs {
+        base: Base {
+            plugin,
+            cluster_networks: network.cluster_networks.iter().map(|entry| entry.cidr).collect(),
+            service_network: network.service_network,
+            local_subnet: own.subnet,
+            node_ip: own.host_ip,
+            vxlan_port: network.vxlan_port,
+        },
+        mtu: network.mtu,
+        nodes,
+        pods,
+        services: Vec::new(),
+        egress_ips: Vec::new(),
+        egress_policies: Vec::new(),
+        multicast: Vec::new(),
+        problems,
     };
-    let base = Base {
-        plugin,
-        cluster_networks: network.cluster_networks.iter().map(|entry| entry.cidr).collect(),
-        service_network: network.service_network,
-        local_subnet: own.subnet,
-        node_ip: own.host_ip,
-        vxlan_port: network.vxlan_port,
-    };
-    Ok(Inputs { base, mtu: network.mtu, nodes, pods, services, problems })
+    if plugin == Plugin::Multitenant {
+        inputs.of_tenants(state, &own, known);
+    }
+    Ok(inputs)
 }
 
-fn remote_nodes(
-    state: &ClusterState,
-    node: &str,
-    own: &Subnet,
-    network: &NetworkConfig,
-    problems: &mut Vec<Problem>,
-) -> Vec<RemoteNode> {
-    let mut nodes: Vec<RemoteNode> = Vec::new();
-    for (name, object) in state.host_subnets.iter().filter(|(name, _)| *name != node) {
-        let mut problem =
-            |reason: String| problems.push(Problem { object: format!("HostSubnet {name}"), reason });
-        let subnet = match Subnet::checked(object, network) {
-            Ok(subnet) => subnet,
-            Err(error) => {
-                problem(error.to_string());
-                continue;
-            }
+impl Inputs {
+    /// What there is only where namespaces have VNIDs.
+    fn of_tenants(&mut self, state: &ClusterState, own: &Subnet, known: &Known) {
+        let tenancy = Tenancy::of(state, &mut self.problems);
+        self.services = services(state, &mut self.problems);
+        let mut local: BTreeMap<Vnid, Vec<OfPort>> = BTreeMap::new();
+        for pod in &self.pods {
+            local.entry(pod.vnid).or_default().push(pod.port);
+        }
+        let around = Surroundings {
+            own: own.host_ip,
+            tun0_mac: known.tun0_mac.unwrap_or_else(|| pods::mac(gateway(own.subnet))),
+            hosts: &hosts(state, own, &self.nodes, &mut self.problems),
+            local: &local.keys().copied().collect(),
+            names: &known.names,
         };
-        if subnet.host_ip == own.host_ip {
-            problem(format!("has this node's own address {}: its tunnel is ignored", subnet.host_ip));
-            continue;
-        }
-        if let Some(other) = nodes.iter().find(|other| other.vtep == subnet.host_ip) {
-            problem(format!(
-                "has the same address {} as {}: its tunnel is ignored",
-                subnet.host_ip, other.name
-            ));
-            continue;
-        }
-        nodes.push(RemoteNode {
-            name: name.clone(),
-            vtep: subnet.host_ip,
-            subnet: subnet.subnet,
-            fixed_vnid: subnet.fixed_vnid.and_then(|vnid| Vnid::try_from(vnid).ok()),
-        });
+        let Egress { ips, policies } = egress(state, &tenancy, &around, &mut self.problems);
+        self.egress_ips = ips;
+        self.egress_policies = policies;
+        self.multicast = local
+            .into_iter()
+            .filter(|(vnid, _)| tenancy.has_multicast(*vnid))
+            .map(|(vnid, mut ports)| {
+                ports.sort_unstable();
+                Multicast { vnid, ports }
+            })
+            .collect();
     }
-    nodes
 }
 
 /// The VNID of a namespace, if the controller has given it one.
@@ -164,57 +201,50 @@ pub fn vnid_of(state: &ClusterState, plugin: Plugin, namespace: &str) -> Option<
     }
 }
 
-fn pods(state: &ClusterState, plugin: Plugin, ports: &[PodPort], problems: &mut Vec<Problem>) -> Vec<Pod> {
-    let mut pods = Vec::new();
-    for port in ports {
-        let PodPort { namespace, name, ip, port, .. } = port;
+/// The pods behind `ports`. Of two with one address the older stays, and so does the first leg of a pod.
+fn pods(
+    state: &ClusterState,
+    plugin: Plugin,
+    subnet: Ipv4Net,
+    ports: &[PodPort],
+    problems: &mut Vec<Problem>,
+) -> Vec<Pod> {
+    let mut ports: Vec<&PodPort> = ports.iter().collect();
+    ports.sort_by_cached_key(|port| {
+        let key = (port.namespace.clone(), port.name.clone());
+        let (unknown, created, ..) =
+            state.pods.get(&key).map_or((true, None, None, None), |pod| age(&pod.metadata));
+        (unknown, created, key, port.port)
+    });
+    let mut pods: BTreeMap<Ipv4Addr, Pod> = BTreeMap::new();
+    for PodPort { namespace, name, ip, port, .. } in ports {
+        let mut problem =
+            |reason: String| problems.push(Problem { object: format!("Pod {namespace}/{name}"), reason });
+        if !subnet.contains(ip) || *ip == gateway(subnet) {
+            problem(format!(
+                "its address {ip} is not for pods of this node's subnet {subnet}: it is cut off until it is started anew"
+            ));
+            continue;
+        }
+        if let Some(holder) = pods.get(ip) {
+            problem(format!(
+                "has the same address {ip} as {}/{} at port {}, which came first: it is cut off until it is started anew",
+                holder.namespace, holder.name, holder.port
+            ));
+            continue;
+        }
         match vnid_of(state, plugin, namespace) {
             Some(vnid) => {
-                pods.push(Pod { namespace: namespace.clone(), name: name.clone(), port: *port, ip: *ip, vnid });
+                let (namespace, name) = (namespace.clone(), name.clone());
+                pods.insert(*ip, Pod { namespace, name, port: *port, ip: *ip, vnid });
             }
-            None => problems.push(Problem {
-                object: format!("Pod {namespace}/{name}"),
-                reason: format!("namespace {namespace} has no NetNamespace yet: it is cut off until sdn-controller gives it a VNID"),
-            }),
+            None if state.net_namespaces.contains_key(namespace) => {
+                problem(format!("the netid of NetNamespace {namespace} is no VNID: it is cut off"));
+            }
+            None => problem(format!(
+                "namespace {namespace} has no NetNamespace yet: it is cut off until sdn-controller gives it a VNID"
+            )),
         }
     }
-    pods
-}
-
-fn services(state: &ClusterState, problems: &mut Vec<Problem>) -> Vec<Service> {
-    let mut services = Vec::new();
-    for ((namespace, name), object) in &state.services {
-        let Some(spec) = &object.spec else { continue };
-        let Some(cluster_ip) = spec.cluster_ip.as_deref().filter(|ip| !matches!(*ip, "" | "None")) else {
-            continue;
-        };
-        let mut problem =
-            |reason: String| problems.push(Problem { object: format!("Service {namespace}/{name}"), reason });
-        let Ok(cluster_ip) = cluster_ip.parse() else {
-            problem(format!("clusterIP {cluster_ip} is no IPv4 address"));
-            continue;
-        };
-        let Some(vnid) = vnid_of(state, Plugin::Multitenant, namespace) else {
-            problem(format!("namespace {namespace} has no NetNamespace yet"));
-            continue;
-        };
-        let mut ports = Vec::new();
-        for port in spec.ports.as_deref().unwrap_or_default() {
-            let protocol = match port.protocol.as_deref().unwrap_or("TCP") {
-                "TCP" => Protocol::Tcp,
-                "UDP" => Protocol::Udp,
-                "SCTP" => Protocol::Sctp,
-                other => {
-                    problem(format!("protocol {other} of port {} is none of TCP, UDP, SCTP", port.port));
-                    continue;
-                }
-            };
-            match u16::try_from(port.port) {
-                Ok(number) if number > 0 => ports.push((protocol, number)),
-                _ => problem(format!("port {} is not between 1 and 65535", port.port)),
-            }
-        }
-        services.push(Service { namespace: namespace.clone(), name: name.clone(), cluster_ip, ports, vnid });
-    }
-    services
+    pods.into_values().collect()
 }

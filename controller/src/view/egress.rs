@@ -1,0 +1,235 @@
+//! How tenants leave the cluster: the inputs of egress IPs and EgressNetworkPolicies.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use flowtables::feature::Exit;
+use flowtables::feature::egress_ip::{EgressIp, Route};
+use flowtables::feature::egress_policy::{EgressPolicy, MAX_RULES, Rule, Rules, Verdict, destination};
+use flowtables::pipeline::vnid::Vnid;
+use ipnet::Ipv4Net;
+
+use super::egress_ips::{Host, Request, usable};
+use super::inputs::Problem;
+use super::tenancy::{Tenancy, name};
+use crate::api::{EgressNetworkPolicy, EgressNetworkPolicyRule};
+use crate::cluster::ClusterState;
+
+/// The addresses of DNS names. A name that is not there has not been resolved.
+pub type Names = BTreeMap<String, BTreeSet<Ipv4Addr>>;
+
+/// Inputs of both features.
+pub(super) struct Egress {
+    pub(super) ips: Vec<EgressIp>,
+    pub(super) policies: Vec<EgressPolicy>,
+}
+
+/// What decides how tenants leave, besides their own objects.
+pub(super) struct Surroundings<'a> {
+    /// This node's VTEP.
+    pub(super) own: Ipv4Addr,
+    /// MAC address of this node's `tun0`.
+    pub(super) tun0_mac: [u8; 6],
+    /// Every node with its egress IPs, this one among them.
+    pub(super) hosts: &'a [Host],
+    /// The VNIDs that have pods here.
+    pub(super) local: &'a BTreeSet<Vnid>,
+    /// What DNS said.
+    pub(super) names: &'a Names,
+}
+
+/// How each tenant leaves.
+pub(super) fn egress(
+    state: &ClusterState,
+    tenancy: &Tenancy<'_>,
+    around: &Surroundings<'_>,
+    problems: &mut Vec<Problem>,
+) -> Egress {
+    let requests = requests(tenancy, problems);
+    let usable = usable(around.hosts, &requests, problems);
+    let mut ips: Vec<EgressIp> = requests
+        .into_iter()
+        .map(|Request { namespace, vnid, .. }| {
+            let hosts: Vec<Ipv4Addr> =
+                usable.get(&namespace).into_iter().flatten().map(|(_, vtep)| *vtep).collect();
+            let route = if hosts.contains(&around.own) {
+                Route::Here { tun0_mac: around.tun0_mac }
+            } else if hosts.is_empty() {
+                Route::Nowhere
+            } else {
+                Route::Elsewhere(hosts)
+            };
+            EgressIp { namespace, vnid, route, policed: false }
+        })
+        .collect();
+
+    let mut policies = Vec::new();
+    for (vnid, found) in by_vnid(state, tenancy, problems) {
+        let Some((namespace, rules)) = rules(vnid, &found, tenancy, around.names, problems) else { continue };
+        let ip = ips.iter_mut().find(|ip| ip.vnid == vnid);
+        // Packets of a tenant come by here if it has pods here, or leaves here.
+        let leaves_here = ip.as_ref().is_some_and(|ip| matches!(ip.route, Route::Here { .. }));
+        if !leaves_here && !around.local.contains(&vnid) {
+            continue;
+        }
+        let exit = ip.map_or(Exit::Host, |ip| {
+            ip.policed = true;
+            ip.exit()
+        });
+        policies.push(EgressPolicy { namespace, vnid, rules, exit });
+    }
+    Egress { ips, policies }
+}
+
+/// Who asks for egress IPs. Packets are told apart by VNID only, so of the namespaces that share one the oldest that
+/// asks decides for all.
+fn requests(tenancy: &Tenancy<'_>, problems: &mut Vec<Problem>) -> Vec<Request> {
+    let mut requests = Vec::new();
+    for (vnid, namespaces) in tenancy.iter() {
+        let mut asking = namespaces.iter().filter(|object| !object.egress_ips.is_empty());
+        let Some(decides) = asking.next() else { continue };
+        for other in asking.filter(|other| other.egress_ips != decides.egress_ips) {
+            problems.push(Problem {
+                object: format!("NetNamespace {}", name(other)),
+                reason: format!(
+                    "its egress IPs are ignored: it shares VNID {vnid} with {}, which is older and decides for both",
+                    name(decides)
+                ),
+            });
+        }
+        let mut ips = Vec::new();
+        for text in &decides.egress_ips {
+            match text.parse() {
+                Ok(ip) => ips.push(ip),
+                Err(_) => problems.push(Problem {
+                    object: format!("NetNamespace {}", name(decides)),
+                    reason: format!("egress IP {text} is no IPv4 address: it is not used"),
+                }),
+            }
+        }
+        requests.push(Request { namespace: name(decides).to_owned(), vnid, ips });
+    }
+    requests
+}
+
+/// The policies that have rules, by the VNID of their namespace, the oldest namespace first.
+fn by_vnid<'a>(
+    state: &'a ClusterState,
+    tenancy: &Tenancy<'_>,
+    problems: &mut Vec<Problem>,
+) -> BTreeMap<Vnid, Vec<&'a EgressNetworkPolicy>> {
+    let mut by_namespace: BTreeMap<&str, Vec<&EgressNetworkPolicy>> = BTreeMap::new();
+    for ((namespace, _), policy) in &state.egress_network_policies {
+        if !policy.spec.egress.is_empty() {
+            by_namespace.entry(namespace).or_default().push(policy);
+        }
+    }
+    let mut by_vnid: BTreeMap<Vnid, Vec<&EgressNetworkPolicy>> = BTreeMap::new();
+    for (vnid, namespaces) in tenancy.iter() {
+        for namespace in namespaces {
+            if let Some(policies) = by_namespace.remove(name(namespace)) {
+                by_vnid.entry(vnid).or_default().extend(policies);
+            }
+        }
+    }
+    problems.extend(by_namespace.into_iter().flat_map(|(namespace, policies)| {
+        policies.into_iter().map(move |policy| Problem {
+            object: object(policy),
+            reason: format!("namespace {namespace} has no NetNamespace yet: it has no effect"),
+        })
+    }));
+    by_vnid
+}
+
+fn object(policy: &EgressNetworkPolicy) -> String {
+    let meta = &policy.metadata;
+    format!(
+        "EgressNetworkPolicy {}/{}",
+        meta.namespace.as_deref().unwrap_or_default(),
+        meta.name.as_deref().unwrap_or_default()
+    )
+}
+
+/// What holds for a VNID, and the namespace that it is put down to.
+fn rules(
+    vnid: Vnid,
+    policies: &[&EgressNetworkPolicy],
+    tenancy: &Tenancy<'_>,
+    names: &Names,
+    problems: &mut Vec<Problem>,
+) -> Option<(String, Rules)> {
+    let first = policies.first()?;
+    let namespace = first.metadata.namespace.clone().unwrap_or_default();
+    let mut all = |reason: &str| {
+        let problem =
+            |policy: &&EgressNetworkPolicy| Problem { object: object(policy), reason: reason.to_owned() };
+        problems.extend(policies.iter().map(problem));
+    };
+    if vnid.is_global() {
+        all("it is ignored: its namespace is global, and a policy would bind all global namespaces");
+        return None;
+    }
+    let sharing = tenancy.namespaces(vnid);
+    if sharing.len() > 1 {
+        let names = sharing.iter().map(|object| name(object)).collect::<Vec<_>>().join(", ");
+        all(&format!(
+            "it cannot hold for one of the namespaces {names} alone, which share VNID {vnid}: nothing of theirs leaves \
+             the cluster until the policy is deleted or they are isolated"
+        ));
+        return Some((namespace, Rules::DropAll));
+    }
+    if policies.len() > 1 {
+        all(&format!(
+            "namespace {namespace} has {} policies, and which comes first is not known: nothing of it leaves the \
+             cluster until only one is left",
+            policies.len()
+        ));
+        return Some((namespace, Rules::DropAll));
+    }
+    let mut fault = |reason: String| problems.push(Problem { object: object(first), reason });
+    let rules = &first.spec.egress;
+    if rules.len() > MAX_RULES {
+        fault(format!("{} rules are more than {MAX_RULES}: nothing leaves the cluster", rules.len()));
+        return Some((namespace, Rules::DropAll));
+    }
+    let mut ordered = Vec::new();
+    for (i, each) in rules.iter().enumerate() {
+        match rule(each, names) {
+            Ok(Some(rule)) => ordered.push(rule),
+            // Its place stays its own, so that the rest keeps its priorities when the name is resolved.
+            Ok(None) => {
+                fault(format!(
+                    "spec.egress[{i}]: the addresses of {} are not known: the rule matches nothing until they are",
+                    each.to.dns_name
+                ));
+                ordered.push(Rule { verdict: Verdict::Allow, destinations: Vec::new() });
+            }
+            Err(reason) => {
+                fault(format!("spec.egress[{i}]: {reason}: nothing leaves the cluster until it is mended"));
+                return Some((namespace, Rules::DropAll));
+            }
+        }
+    }
+    Some((namespace, Rules::Ordered(ordered)))
+}
+
+/// One rule; none where it is about a name without known addresses.
+fn rule(rule: &EgressNetworkPolicyRule, names: &Names) -> Result<Option<Rule>, String> {
+    let verdict = match rule.rule_type.as_str() {
+        "Allow" => Verdict::Allow,
+        "Deny" => Verdict::Deny,
+        other => return Err(format!("type \"{other}\" is neither Allow nor Deny")),
+    };
+    let to = &rule.to;
+    if !to.cidr_selector.is_empty() {
+        let cidr: Ipv4Net =
+            to.cidr_selector.parse().map_err(|_| format!("\"{}\" is no IPv4 network", to.cidr_selector))?;
+        return Ok(Some(Rule { verdict, destinations: vec![destination(cidr)] }));
+    }
+    if to.dns_name.is_empty() {
+        return Err("it names neither cidrSelector nor dnsName".to_owned());
+    }
+    let key = to.dns_name.trim_end_matches('.').to_ascii_lowercase();
+    let Some(addresses) = names.get(&key).filter(|addresses| !addresses.is_empty()) else { return Ok(None) };
+    Ok(Some(Rule { verdict, destinations: addresses.iter().map(|&ip| Ipv4Net::from(ip)).collect() }))
+}
