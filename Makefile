@@ -1,7 +1,7 @@
 # The front door. Every target sets up what it needs; root is needed for network namespaces.
 
 CARGO ?= cargo
-BIN := target/debug
+BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 
 .PHONY: all deps build demo test soak pure lint bench clean
 

@@ -3,14 +3,10 @@
 
 #![allow(clippy::indexing_slicing, reason = "a test may stop at the first surprise")]
 
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
-use controller::node::netns::NetNs;
-use std::io::Write;
-use tests::{Lab, binary};
+use tests::Lab;
+use tests::cni::{Sandbox, socket};
 
 const PODS: usize = 50;
 
@@ -20,18 +16,20 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     }
     let lab = Lab::up(&["--nodes", "1"])?;
-    let status = lab.status()?;
-    let socket = status["nodes"][0]["cniSocket"].as_str().context("no cniSocket in the status")?;
+    let agent = socket(&lab)?;
 
-    let pods: Vec<Pod> = (0..PODS).map(|n| Pod::new(&lab, n)).collect::<anyhow::Result<_>>()?;
-    let adds = times(&pods, |pod| pod.call("ADD", Path::new(socket)))?;
-    let dels = times(&pods, |pod| pod.call("DEL", Path::new(socket)))?;
+    let pods: Vec<Sandbox> = (0..PODS).map(|n| Sandbox::new(&lab, n)).collect::<anyhow::Result<_>>()?;
+    let adds = times(&pods, |pod| pod.succeed("ADD", &agent))?;
+    let dels = times(&pods, |pod| pod.succeed("DEL", &agent))?;
     report("CNI ADD, start to exit of the plugin", adds);
     report("CNI DEL, start to exit of the plugin", dels);
     Ok(())
 }
 
-fn times(pods: &[Pod], call: impl Fn(&Pod) -> anyhow::Result<()>) -> anyhow::Result<Vec<Duration>> {
+fn times(
+    pods: &[Sandbox],
+    call: impl Fn(&Sandbox) -> anyhow::Result<String>,
+) -> anyhow::Result<Vec<Duration>> {
     pods.iter()
         .map(|pod| {
             let start = Instant::now();
@@ -54,48 +52,4 @@ fn report(what: &str, mut times: Vec<Duration>) {
         ms(100),
         times.len()
     );
-}
-
-struct Pod {
-    name: String,
-    container_id: String,
-    netns: String,
-}
-
-impl Pod {
-    fn new(lab: &Lab, n: usize) -> anyhow::Result<Self> {
-        let netns = format!("{}.bench.{n}", lab.name());
-        NetNs::create_named(&netns)?;
-        Ok(Self { name: format!("bench-{n}"), container_id: format!("{:064x}", n + 1), netns })
-    }
-
-    fn call(&self, command: &str, socket: &Path) -> anyhow::Result<()> {
-        let config = serde_json::json!({
-            "cniVersion": "1.0.0", "name": "openshift-sdn", "type": "openshift-sdn", "socket": socket,
-        });
-        let mut plugin = Command::new(binary("openshift-sdn")?)
-            .env_clear()
-            .env("CNI_COMMAND", command)
-            .env("CNI_CONTAINERID", &self.container_id)
-            .env("CNI_NETNS", format!("/run/netns/{}", self.netns))
-            .env("CNI_IFNAME", "eth0")
-            .env("CNI_PATH", "/opt/cni/bin")
-            .env("CNI_ARGS", format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={}", self.name))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        plugin.stdin.take().context("no stdin")?.write_all(config.to_string().as_bytes())?;
-        let output = plugin.wait_with_output()?;
-        ensure!(output.status.success(), "{command} {}: {}", self.name, tests::both(&output));
-        Ok(())
-    }
-}
-
-impl Drop for Pod {
-    fn drop(&mut self) {
-        if let Err(error) = NetNs::delete_named(&self.netns) {
-            eprintln!("{error}");
-        }
-    }
 }

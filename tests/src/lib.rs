@@ -4,6 +4,7 @@
 
 #![allow(clippy::indexing_slicing, reason = "a test may stop at the first surprise")]
 
+pub mod cni;
 pub mod frames;
 
 use std::ffi::OsStr;

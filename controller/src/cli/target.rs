@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use openflow::{Endpoint, Switch};
 use ovsdb::Client;
 
+use super::WrongUse;
 use crate::cluster::{ClusterLocation, ClusterSource, ClusterState};
 use crate::lab::{LabDir, LabName};
 use crate::node::ovs::bridge::BRIDGE;
@@ -114,7 +115,7 @@ impl Target {
             (Some(node), true) => Ok(node),
             (Some(last), false) => {
                 let names = nodes.iter().chain([&last]).map(|node| node.name.as_str()).collect::<Vec<_>>();
-                bail!("which node? Say --node with one of {}", names.join(", "))
+                Err(WrongUse(format!("which node? Say --node with one of {}", names.join(", "))).into())
             }
             (None, _) => bail!("the cluster has no nodes"),
         }

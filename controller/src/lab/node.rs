@@ -86,6 +86,12 @@ impl Workshop {
         }
         let ns = NetNs::open_named(&record.netns)?;
         match daemon {
+            Daemon::OvsdbServer if !self.dir.node(node).ovs().join("conf.db").exists() => Err(LabError::Ovs {
+                node: node.to_owned(),
+                reason: "its database conf.db is gone, and the bridge to the other nodes with it: make the lab anew \
+                         (`sdnctl lab down`, `sdnctl lab up`)"
+                    .to_owned(),
+            }),
             Daemon::OvsdbServer => self.start_ovsdb_server(node, &ns).await,
             Daemon::OvsVswitchd => {
                 self.start_vswitchd(node, &ns).await?;

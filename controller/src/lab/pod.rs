@@ -67,14 +67,18 @@ pub async fn pod_add(dir: &LabDir, pod: NewPod) -> Result<PodState, LabError> {
 /// Removes a pod: has it unwired, and removes its namespace and its object.
 ///
 /// # Errors
-/// [`LabError::NoLab`], [`LabError::NoPod`]; the first of what did not work, after everything has been tried.
+/// [`LabError::NoLab`], [`LabError::NoPod`]; what the CNI plugin says if it could not unwire the pod: the pod then stays,
+/// to be deleted again.
 pub async fn pod_delete(dir: &LabDir, pod: &NamespacedName) -> Result<(), LabError> {
     preflight::root()?;
     let (store, state) = Store::open(dir)?;
     let unwired = Sandboxes::open(dir, store, &state)?.delete(pod).await;
-    let removed = remove_object(dir, pod).await;
-    match (unwired, removed) {
+    match unwired {
         // An object without a sandbox, as a pod that was never started.
+        Ok(()) | Err(LabError::NoPod { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    match (unwired, remove_object(dir, pod).await) {
         (Err(LabError::NoPod { .. }), Ok(())) => Ok(()),
         (Ok(()), Err(LabError::Write(WriteError::NotFound { .. }))) => Ok(()),
         (unwired, removed) => unwired.and(removed),
@@ -168,13 +172,13 @@ impl Sandboxes {
         let key = key(pod);
         let state = self.store.read()?;
         let sandbox = find(&state, &key)?;
-        let unwired = self.attachment(pod, sandbox).delete().await;
+        // As a runtime does: until DEL has succeeded the pod is not gone, and DEL is asked for again.
+        self.attachment(pod, sandbox).delete().await?;
         NetNs::delete_named(&sandbox.netns)?;
         self.store.update(|state| {
             state.pods.remove(&key);
             state.namespaces.retain(|name| *name != sandbox.netns);
-        })?;
-        unwired
+        })
     }
 
     fn attachment<'a>(&'a self, pod: &'a NamespacedName, sandbox: &'a PodState) -> Attachment<'a> {

@@ -45,7 +45,7 @@ pub struct Config {
 /// The `datapath_type` of a bridge in user space.
 pub const USERSPACE: &str = "netdev";
 
-/// Without any event, everything is looked at again after this: what others changed behind our back.
+/// Everything is looked at again after this: what others changed behind our back.
 const RESYNC: Duration = Duration::from_secs(30);
 /// First and longest pause after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_millis(25), Duration::from_secs(1));
@@ -81,6 +81,7 @@ pub async fn run(
         syncer: Syncer::new(&config.ovs_dir),
         view: View::default(),
         host: None,
+        look_again: Instant::now() + RESYNC,
         status,
         nudge,
         config,
@@ -144,8 +145,10 @@ struct Agent {
     ovsdb: Client,
     syncer: Syncer,
     view: View,
-    /// What the host side was last set up for, and when it is looked at again.
-    host: Option<(HostSide, Instant)>,
+    /// What the host side was last set up for; none: to be looked at.
+    host: Option<HostSide>,
+    /// When flows and host side are read again. However much else happens, no later.
+    look_again: Instant,
     status: watch::Sender<Status>,
     nudge: Arc<Notify>,
 }
@@ -177,6 +180,11 @@ impl Agent {
     async fn turn(&mut self, backoff: &mut Backoff) -> bool {
         let mut ovsdb = self.ovsdb.changes();
         ovsdb.borrow_and_update();
+        if Instant::now() >= self.look_again {
+            self.look_again = Instant::now() + RESYNC;
+            self.syncer.suspect();
+            self.host = None;
+        }
         let was_ready = self.status.borrow().ready;
         let again = match self.reconcile().await {
             Ok(()) => {
@@ -184,7 +192,7 @@ impl Agent {
                 if !was_ready {
                     return true;
                 }
-                Instant::now() + RESYNC
+                self.look_again
             }
             Err(error) => {
                 let text = crate::describe(&error);
@@ -208,8 +216,10 @@ impl Agent {
             () = self.syncer.closed() => {
                 warn!("the OpenFlow connection ended: is ovs-vswitchd being restarted?");
                 self.syncer.disconnect();
+                // Its links may have gone with it.
+                self.host = None;
             }
-            () = sleep_until(again) => self.syncer.suspect(),
+            () = sleep_until(again) => {}
         }
         false
     }
@@ -250,7 +260,7 @@ impl Agent {
         }
     }
 
-    /// Links, addresses, routes and firewall: when what they depend on changed, and every now and then.
+    /// Links, addresses, routes and firewall: when what they depend on changed, and when it is time to look again.
     async fn host_side(&mut self, inputs: &Inputs) -> anyhow::Result<()> {
         let wanted = HostSide {
             local_subnet: inputs.base.local_subnet,
@@ -259,10 +269,7 @@ impl Agent {
             vxlan_port: inputs.base.vxlan_port,
             mtu: inputs.mtu,
         };
-        if let Some((done, until)) = &self.host
-            && *done == wanted
-            && Instant::now() < *until
-        {
+        if self.host.as_ref() == Some(&wanted) {
             return Ok(());
         }
         self.host = None;
@@ -285,7 +292,7 @@ impl Agent {
             userspace_datapath: self.config.datapath_type == USERSPACE,
         };
         firewall::ensure(&firewall).await?;
-        self.host = Some((wanted, Instant::now() + RESYNC));
+        self.host = Some(wanted);
         Ok(())
     }
 

@@ -324,6 +324,8 @@ impl Task {
                         session.schema().cloned();
                     self.backoff.reset();
                     if !changes.is_empty() {
+                        // What someone waits for may have happened while the server was away.
+                        self.shared.waiters.wake(&changes);
                         let _ =
                             self.shared.events.send(ClientEvent::Changed(changes.into(), replica.clone()));
                     }

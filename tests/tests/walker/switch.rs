@@ -81,12 +81,12 @@ impl DummySwitch {
         let config = SwitchConfig { flags: ConfigFlags::FRAG_NX_MATCH, ..SwitchConfig::default() };
         switch.set_config(config).await?;
         let actual = controller::node::ovs::syncer::read(&switch).await?;
-        let diff = flowtables::flowset::diff::diff(&actual, flows);
+        let diff = flowtables::flowset::diff::diff(&actual.flows, flows);
         let modifications: Vec<Modification> =
             diff.modifications().into_iter().map(|change: FlowMod| Modification::Flow(change)).collect();
         switch.bundle(modifications).await?;
         let actual = controller::node::ovs::syncer::read(&switch).await?;
-        let left = flowtables::flowset::diff::diff(&actual, flows);
+        let left = flowtables::flowset::diff::diff(&actual.flows, flows);
         ensure!(left.is_empty(), "the switch holds other flows than it was sent: {left:#?}");
         Ok(())
     }

@@ -46,6 +46,8 @@ pub(super) fn parse(text: &str) -> Result<Node, SyntaxError> {
         strict_booleans: true,
         legacy_octal_numbers: true,
         with_snippet: false,
+        // Objects of a cluster need no aliases; a few are harmless, many that refer to each other are a bomb.
+        budget: serde_saphyr::budget! { max_aliases: 64, max_anchors: 64, max_nodes: 50_000 },
     };
     serde_saphyr::from_str_with_options(text, options).map_err(|err| SyntaxError {
         line: err.location().map(|location| location.line()).filter(|&line| line > 0),

@@ -4,7 +4,7 @@
 //! runtime may simply try again. DEL takes the flows away before the address is free for another pod.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -28,7 +28,7 @@ use super::sandbox::{self, BlockList, PodRoute, SandboxSpec, host_veth_name, pod
 use crate::cluster::Snapshot;
 use crate::node::agent::{Config, USERSPACE};
 use crate::node::host::links;
-use crate::node::netns::NetNs;
+use crate::node::netns::{self, NetNs};
 use crate::node::ovs::bridge::BRIDGE;
 use crate::node::ovs::ports::{Leg, first_free, legs};
 use crate::node::status::{Network, Status};
@@ -95,12 +95,13 @@ impl PodNetwork {
         let lock = self.lock(&attachment.container_id);
         let _guard = lock.lock().await;
         let network = self.network(&attachment).await?;
-        if let Some(leg) = self.leg(&attachment.container_id, &attachment.ifname) {
-            return self.repeat(&attachment, &network, leg).await;
+        let netns = attachment.open_netns()?;
+        if let Some(leg) = self.leg(&attachment.container_id) {
+            return self.repeat(&attachment, &network, netns, leg).await;
         }
 
         let mut undo = Undo { pods: self, attachment: &attachment, leased: None, veth: None, port: false };
-        match self.attach(&attachment, &network, &mut undo).await {
+        match self.attach(&attachment, &network, netns, &mut undo).await {
             Ok(json) => Ok(json),
             Err(error) => {
                 undo.run().await;
@@ -113,11 +114,9 @@ impl PodNetwork {
         &self,
         attachment: &Attachment,
         network: &Network,
+        netns: NetNs,
         undo: &mut Undo<'_>,
     ) -> Result<Vec<u8>, CniError> {
-        let netns = NetNs::open(&attachment.netns)
-            .map_err(|error| CniError::new(ErrorCode::INVALID_ENVIRONMENT, format!("CNI_NETNS: {error}")))?;
-
         let (container_id, ifname) = (attachment.container_id.clone(), attachment.ifname.clone());
         let wanted = attachment.args.ip;
         let ip = self
@@ -165,13 +164,34 @@ impl PodNetwork {
         Ok(result(attachment, network, &leg, mac_text(wired.host_mac)))
     }
 
-    /// An ADD of what is there already: the same answer.
+    /// An ADD of what is there already: the same answer, if it is the same that is asked for.
     async fn repeat(
         &self,
         attachment: &Attachment,
         network: &Network,
+        netns: NetNs,
         leg: Leg,
     ) -> Result<Vec<u8>, CniError> {
+        let refuse = |reason: String| {
+            let text = format!("sandbox {} is attached already, {reason}: DEL it first", leg.sandbox);
+            Err(CniError::new(ErrorCode::INTERNAL, text))
+        };
+        if leg.ifname != attachment.ifname {
+            return refuse(format!("as {}; a second interface is not supported", leg.ifname));
+        }
+        if attachment.args.ip.is_some_and(|wanted| wanted != leg.ip) {
+            return refuse(format!("with address {}", leg.ip));
+        }
+        let (ifname, ip) = (leg.ifname.clone(), leg.ip);
+        let there = netns::spawn_in(&netns, move || has_address(&ifname, ip)).await;
+        if !there.map_err(|error| step("veth", error))? {
+            return refuse(format!(
+                "but {} with {} is not in {}",
+                leg.ifname,
+                leg.ip,
+                attachment.netns.display()
+            ));
+        }
         self.nudge.notify_one();
         self.until(|status| status.has(&leg.sandbox)).await?;
         let host_mac = self.host_mac(&leg.host_veth);
@@ -186,7 +206,8 @@ impl PodNetwork {
         let lock = self.lock(&request.container_id);
         let _guard = lock.lock().await;
         let mut problems = Vec::new();
-        if let Some(leg) = self.leg(&request.container_id, &request.ifname) {
+        let leg = self.leg(&request.container_id).filter(|leg| leg.ifname == request.ifname);
+        if let Some(leg) = leg {
             match delete_port(&self.ovsdb, BRIDGE, &leg.host_veth).await {
                 Ok(()) => {
                     if let Err(error) = self.until(|status| !status.has(&leg.sandbox)).await {
@@ -227,8 +248,9 @@ impl PodNetwork {
         lock
     }
 
-    fn leg(&self, sandbox: &str, ifname: &str) -> Option<Leg> {
-        legs(&self.ovsdb.replica()).into_iter().find(|leg| leg.sandbox == sandbox && leg.ifname == ifname)
+    /// The one leg of a sandbox.
+    fn leg(&self, sandbox: &str) -> Option<Leg> {
+        legs(&self.ovsdb.replica()).into_iter().find(|leg| leg.sandbox == sandbox)
     }
 
     fn host_mac(&self, host_veth: &str) -> String {
@@ -375,6 +397,17 @@ impl Undo<'_> {
 }
 
 impl Attachment {
+    /// The pod's namespace, which is never the node's own.
+    fn open_netns(&self) -> Result<NetNs, CniError> {
+        let wrong = |error: String| CniError::invalid_environment("CNI_NETNS", error);
+        let netns = NetNs::open(&self.netns).map_err(|error| wrong(error.to_string()))?;
+        let own = NetNs::current().and_then(|own| own.inode()).map_err(|error| wrong(error.to_string()))?;
+        if netns.inode().map_err(|error| wrong(error.to_string()))? == own {
+            return Err(wrong("is the node's own network namespace: name the pod's".to_owned()));
+        }
+        Ok(netns)
+    }
+
     fn of(request: &Request) -> Result<Self, CniError> {
         let config = NetConf::parse(&request.config)?;
         let args = CniArgs::parse(&request.args)?;
@@ -389,6 +422,15 @@ impl Attachment {
             args,
         })
     }
+}
+
+/// Whether an interface of the calling thread's namespace has this address.
+fn has_address(ifname: &str, ip: Ipv4Addr) -> bool {
+    let mut addresses = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    addresses.any(|found| {
+        let address = found.address.as_ref().and_then(|address| address.as_sockaddr_in().map(|v4| v4.ip()));
+        found.interface_name == ifname && address == Some(ip)
+    })
 }
 
 fn step(name: &str, error: impl std::fmt::Display) -> CniError {
