@@ -53,18 +53,17 @@ pub(super) fn why(flow: &Flow, owner: &Owner, before: &Packet, after: &Packet) -
             ),
         },
         Table::Isolation => isolation(flow, does, before),
-        Table::EgressRouting => match does {
-            Does::Output => "name resolution at the node itself is always allowed".to_owned(),
-            _ => "the namespace has no egress IP".to_owned(),
+        Table::EgressRouting => egress_routing(does, owner, after),
+        Table::EgressPolicy => egress_policy(does, owner),
+        Table::MulticastOut => match owner {
+            Owner::Multicast(vnid) => format!("the namespaces of VNID {vnid} asked for multicast"),
+            _ => "the namespace has not asked for multicast".to_owned(),
         },
-        Table::EgressPolicy => match does {
-            Does::Drop => "an egress policy forbids this destination".to_owned(),
-            _ => "no egress policy forbids it: out of tun0, the node sends it on under its own address"
-                .to_owned(),
+        Table::MulticastTunnel => "a copy to each other node, then to the pods here".to_owned(),
+        Table::MulticastIn => match owner {
+            Owner::Multicast(vnid) => format!("a copy to each pod of VNID {vnid} on this node"),
+            _ => "no pod on this node receives multicast of this VNID".to_owned(),
         },
-        Table::MulticastOut => "the namespace has not asked for multicast".to_owned(),
-        Table::MulticastTunnel => "a copy to each other node".to_owned(),
-        Table::MulticastIn => "no pod on this node receives multicast of this VNID".to_owned(),
         Table::Version => "a note that no packet visits".to_owned(),
     }
 }
@@ -196,6 +195,43 @@ fn service(does: Does, owner: &Owner, packet: &Packet) -> String {
         Does::Drop => format!("no service has this port at {to}"),
         Does::Output => format!("{to}: out of tun0, where the node picks one of the service's endpoints"),
         _ => format!("{to} is {owner}"),
+    }
+}
+
+fn egress_routing(does: Does, owner: &Owner, after: &Packet) -> String {
+    match (owner, does) {
+        (Owner::EgressIp(namespace), Does::Drop) => {
+            format!(
+                "namespace {namespace} asks for an egress IP that no node has: nothing leaves the cluster"
+            )
+        }
+        (Owner::EgressIp(namespace), _) if after.get(Field::PKT_MARK) != 0 => {
+            let mark = after.get(Field::PKT_MARK);
+            format!("this node has the egress IP of namespace {namespace}: marked {mark:#x} for its address")
+        }
+        (Owner::EgressIp(namespace), Does::Output) => {
+            format!("into the tunnel to a node that has the egress IP of namespace {namespace}")
+        }
+        (Owner::EgressIp(namespace), _) => {
+            format!("namespace {namespace} has its egress IP on another node: its egress policy first")
+        }
+        (_, Does::Output) => "name resolution at the node itself is always allowed".to_owned(),
+        _ => "the namespace has no egress IP, or this is a reply".to_owned(),
+    }
+}
+
+fn egress_policy(does: Does, owner: &Owner) -> String {
+    match (owner, does) {
+        (Owner::EgressPolicy(namespace), Does::Drop) => {
+            format!("the egress policy of namespace {namespace} forbids this destination")
+        }
+        (Owner::EgressPolicy(namespace), _) => {
+            format!("the egress policy of namespace {namespace} allows this destination: out")
+        }
+        (_, Does::Drop) => "an egress policy forbids this destination".to_owned(),
+        _ => {
+            "no egress policy forbids it: out of tun0, the node sends it on under its own address".to_owned()
+        }
     }
 }
 
