@@ -16,7 +16,7 @@ use cni_shim::contract::Request;
 use flowtables::feature::base::gateway;
 use flowtables::feature::pods::mac;
 use ipnet::Ipv4Net;
-use openflow::OfPort;
+use openflow::{MacAddr, OfPort};
 use ovsdb::Client;
 use ovsdb::ovs::{OvsError, PortSpec, delete_port, ensure_port};
 use tokio::sync::{Notify, watch};
@@ -161,7 +161,7 @@ impl PodNetwork {
         self.add_port(&leg).await?;
         self.until(|status| status.has(&leg.sandbox)).await?;
         info!(pod = %format_args!("{}/{}", leg.namespace, leg.name), %ip, "attached");
-        Ok(result(attachment, network, &leg, mac_text(wired.host_mac)))
+        Ok(result(attachment, network, &leg, MacAddr(wired.host_mac).to_string()))
     }
 
     /// An ADD of what is there already: the same answer, if it is the same that is asked for.
@@ -437,10 +437,6 @@ fn step(name: &str, error: impl std::fmt::Display) -> CniError {
     CniError::new(ErrorCode::INTERNAL, format!("{name}: {error}"))
 }
 
-fn mac_text(mac: [u8; 6]) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
-}
-
 fn routes(network: &Network) -> Vec<PodRoute> {
     pod_routes(gateway(network.local_subnet), network.service_network, &network.cluster_networks, None)
 }
@@ -450,7 +446,7 @@ fn result(attachment: &Attachment, network: &Network, leg: &Leg, host_mac: Strin
     let host = Interface { name: leg.host_veth.clone(), mac: host_mac, mtu, sandbox: String::new() };
     let container = Interface {
         name: leg.ifname.clone(),
-        mac: mac_text(mac(leg.ip)),
+        mac: MacAddr(mac(leg.ip)).to_string(),
         mtu,
         sandbox: attachment.netns.display().to_string(),
     };

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use flowtables::feature::pods::mac;
 use flowtables::pipeline::port::{TUN0, VXLAN0};
-use openflow::OfPort;
+use openflow::{MacAddr, OfPort};
 use ovsdb::Client;
 use ovsdb::ovs::{BridgeSpec, FailMode, OvsError, PortSpec, ensure_bridge, ensure_port};
 
@@ -78,15 +78,11 @@ impl Bridge {
         let tun = PortSpec {
             interface_type: "internal".to_owned(),
             mtu_request: Some(self.mtu.into()),
-            mac: Some(mac_text(mac(self.gateway))),
+            mac: Some(MacAddr(mac(self.gateway)).to_string()),
             ..fixed(TUN, TUN0)
         };
         port(client, TUN, &tun, TUN0).await
     }
-}
-
-fn mac_text(mac: [u8; 6]) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 fn fixed(name: &str, port: OfPort) -> PortSpec {
