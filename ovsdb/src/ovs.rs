@@ -7,7 +7,9 @@
 //!
 //! Column semantics: the spec decides `type`, `options`, `protocols`, `fail_mode`, `datapath_type`, `ofport_request`,
 //! `mtu_request` and `mac` alone. Of `external_ids` and `other_config` it decides the keys that it names; others are
-//! someone else's and stay.
+//! someone else's and stay. Of two writers with different specs one wins in whole.
+//!
+//! A server whose schema lacks a column works as long as the spec asks for nothing but the column's default.
 
 mod bridge;
 mod ensure;
@@ -178,6 +180,26 @@ pub enum OvsError {
         /// The name looked for.
         name: String,
     },
+    /// The server's schema is older than what the spec asks for.
+    #[error(
+        "the server's schema has no column {column} in table {table}, which is to be {value}: Open vSwitch is too old"
+    )]
+    NoColumn {
+        /// The table.
+        table: String,
+        /// The column that it lacks.
+        column: String,
+        /// The value wanted.
+        value: String,
+    },
+    /// The client does not monitor what has to be compared.
+    #[error("the client does not monitor column {column} of table {table}: connect it with ovs::monitored()")]
+    NotMonitored {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+    },
     /// The port's name is taken.
     #[error("port {port} belongs to {owner}: delete it there first")]
     PortElsewhere {
@@ -193,6 +215,24 @@ pub enum OvsError {
         name: String,
         /// The switch's text.
         error: String,
+    },
+    /// `ovs-vswitchd` has acted on the change and made no bridge.
+    #[error(
+        "ovs-vswitchd could not make bridge {name} with datapath type {datapath_type:?}: its log says why"
+    )]
+    Bridge {
+        /// The bridge.
+        name: String,
+        /// The type of its datapath, empty for the default.
+        datapath_type: String,
+    },
+    /// Someone else deleted what was being set up.
+    #[error("{what}: {deleted} was deleted by someone else before ovs-vswitchd had set it up")]
+    Deleted {
+        /// What was to be done.
+        what: String,
+        /// What has gone.
+        deleted: String,
     },
     /// The database was not reached in time.
     #[error("{what}: not done within {} s: the database does not answer", .after.as_secs())]

@@ -169,6 +169,11 @@ impl ColumnType {
 }
 
 impl DatabaseSchema {
+    /// Whether a table has a column (the implicit ones not counted).
+    pub fn has_column(&self, table: &str, column: &str) -> bool {
+        self.tables.get(table).is_some_and(|table| table.columns.contains_key(column))
+    }
+
     /// A table's column, or the implicit `_uuid` and `_version`.
     pub fn column_type(&self, table: &str, column: &str) -> Option<ColumnType> {
         let table = self.tables.get(table)?;

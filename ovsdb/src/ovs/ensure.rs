@@ -6,7 +6,10 @@ use std::time::Duration;
 use super::{DEADLINE, OvsError};
 use crate::client::Client;
 use crate::replica::{Replica, Row};
-use crate::transaction::{Columns, ErrorKind, OpIndex, Reply, TransactError, Transaction, Until};
+use crate::schema::DatabaseSchema;
+use crate::transaction::{
+    Columns, Condition, ErrorKind, Mutation, NewRow, OpIndex, Reply, TransactError, Transaction, Until,
+};
 use crate::value::{Datum, Uuid};
 
 /// How long a refused transaction waits for the replica to show what the server saw and we did not.
@@ -16,26 +19,37 @@ const CATCH_UP: Duration = Duration::from_secs(1);
 /// the last plan's own result with the reply, which is `None` if nothing had to be sent.
 pub(super) async fn commit<T>(
     client: &Client,
-    plan: impl Fn(&Replica, &mut Transaction) -> Result<T, OvsError>,
+    make: impl Fn(&mut Plan<'_>) -> Result<T, OvsError>,
 ) -> Result<(T, Option<Reply>), OvsError> {
+    let mut refused: Option<(Transaction, TransactError)> = None;
     loop {
         client.wait_connected().await;
         let replica = client.replica();
-        let mut transaction = client.transaction();
-        let planned = plan(&replica, &mut transaction)?;
-        if transaction.is_empty() {
+        let no_schema = || TransactError::NotConnected("the server has sent no schema yet".to_owned());
+        let schema = client.schema().ok_or_else(no_schema)?;
+        let mut plan = Plan { replica: &replica, schema: &schema, tx: client.transaction() };
+        let planned = make(&mut plan)?;
+        let tx = plan.tx;
+        if tx.is_empty() {
             return Ok((planned, None));
         }
-        match client.transact(transaction).await {
+        if let Some((_, error)) = refused.take_if(|(before, _)| *before == tx) {
+            // What else happened in the database changes nothing in the plan: the refusal is about the plan itself.
+            return Err(error.into());
+        }
+        match client.transact(tx.clone()).await {
             Ok(reply) => return Ok((planned, Some(reply))),
             // Nothing was done, or it shows in the replica after the reconnect: plan again.
             Err(TransactError::NotConnected(_) | TransactError::OutcomeUnknown(_)) => {}
             Err(error) if may_be_stale(&error) => {
                 let newer = client.wait_for(|now| (now.generation() != replica.generation()).then_some(()));
                 if tokio::time::timeout(CATCH_UP, newer).await.is_err() {
-                    // The replica was current, so the refusal is about the plan itself.
+                    // The replica was current.
                     return Err(error.into());
                 }
+                // A guard that failed says nothing about the plan.
+                let guard = error.refused().is_some_and(|error| error.kind == ErrorKind::TimedOut);
+                refused = Some((tx, error)).filter(|_| !guard);
             }
             Err(error) => return Err(error.into()),
         }
@@ -64,24 +78,6 @@ pub(super) async fn within_deadline<T>(
     }
 }
 
-/// The columns of `want` that differ from the row's, as an update guarded by the values seen. Columns that the
-/// server's schema lacks are left out. Returns whether anything differs.
-pub(super) fn update_differences(tx: &mut Transaction, row: &Row, want: Columns) -> bool {
-    let (mut new, mut seen) = (Columns::new(), Columns::new());
-    for (column, value) in want.iter() {
-        if let Some(now) = row.get(column).filter(|now| *now != value) {
-            new.set(column, value.clone());
-            seen.set(column, now.clone());
-        }
-    }
-    if new.is_empty() {
-        return false;
-    }
-    tx.guard(row.table(), row.uuid(), seen);
-    tx.update(row.table(), [crate::transaction::Condition::uuid(row.uuid())], new);
-    true
-}
-
 /// A row's map with the given keys set.
 pub(super) fn merged(row: Option<&Row>, column: &str, keys: &BTreeMap<String, String>) -> Datum {
     let mut map = row.and_then(|row| row.get(column)).map(Datum::to_string_map).unwrap_or_default();
@@ -89,55 +85,121 @@ pub(super) fn merged(row: Option<&Row>, column: &str, keys: &BTreeMap<String, St
     Datum::map(map)
 }
 
-/// Fails the transaction if a row has gone since we saw it.
-pub(super) fn guard_exists(tx: &mut Transaction, row: &Row) {
-    if let Some(name) = row.get("name") {
-        tx.guard(row.table(), row.uuid(), Columns::new().with("name", name.clone()));
+/// A transaction in the making, on what the replica shows and for what the server's schema has.
+pub(super) struct Plan<'r> {
+    pub(super) replica: &'r Replica,
+    schema: &'r DatabaseSchema,
+    pub(super) tx: Transaction,
+}
+
+impl<'r> Plan<'r> {
+    /// What the server's schema has of these columns. One that it lacks may be left out as long as nothing but its
+    /// default is asked for.
+    fn known(&self, table: &str, want: Columns) -> Result<Columns, OvsError> {
+        let mut known = Columns::new();
+        for (column, value) in want.iter() {
+            if self.schema.has_column(table, column) {
+                known.set(column, value.clone());
+            } else if !(value.is_empty() || value.as_str() == Some("")) {
+                return Err(OvsError::NoColumn {
+                    table: table.to_owned(),
+                    column: column.to_owned(),
+                    value: value.to_string(),
+                });
+            }
+        }
+        Ok(known)
+    }
+
+    /// Inserts a row with those of the columns that the server's schema has.
+    pub(super) fn insert(&mut self, table: &str, columns: Columns) -> Result<NewRow, OvsError> {
+        let columns = self.known(table, columns)?;
+        Ok(self.tx.insert(table, columns))
+    }
+
+    /// The columns of `want` that differ from the row's, as an update. All of `want` is guarded by the values seen,
+    /// also where nothing differs: of two writers with different wishes one must win in whole. Returns whether
+    /// anything differs.
+    pub(super) fn update_differences(&mut self, row: &Row, want: Columns) -> Result<bool, OvsError> {
+        let want = self.known(row.table(), want)?;
+        let (mut new, mut seen) = (Columns::new(), Columns::new());
+        for (column, value) in want.iter() {
+            let now = row.get(column).ok_or_else(|| OvsError::NotMonitored {
+                table: row.table().to_owned(),
+                column: column.to_owned(),
+            })?;
+            seen.set(column, now.clone());
+            if now != value {
+                new.set(column, value.clone());
+            }
+        }
+        if new.is_empty() {
+            return Ok(false);
+        }
+        self.tx.guard(row.table(), row.uuid(), seen);
+        self.tx.update(row.table(), [Condition::uuid(row.uuid())], new);
+        Ok(true)
+    }
+
+    /// Fails the transaction if a row has gone since we saw it.
+    pub(super) fn guard_exists(&mut self, table: &str, row: Uuid) {
+        self.tx.guard(table, row, Columns::new().with("_uuid", row));
+    }
+
+    /// Fails the transaction unless just this row refers through the column to that one.
+    pub(super) fn guard_sole_referrer(&mut self, row: &Row, column: &str, to: Uuid) {
+        let only = Columns::new().with("_uuid", row.uuid());
+        let refers = Condition::includes(column, to);
+        self.tx.wait(row.table(), [refers], ["_uuid"], Until::Equal, [only], Some(0));
+    }
+
+    /// The only row of the table `Open_vSwitch`, which a fresh database lacks until someone inserts it. Fails the
+    /// transaction if it has gone since.
+    pub(super) fn root(&mut self) -> Result<Root, OvsError> {
+        match self.replica.rows("Open_vSwitch").next() {
+            Some(row) => {
+                self.guard_exists("Open_vSwitch", row.uuid());
+                Ok(Root::Row(row.uuid()))
+            }
+            // Of two clients that both see an empty table only one may insert: the schema allows one row.
+            None => Ok(Root::New(self.insert("Open_vSwitch", Columns::new())?)),
+        }
+    }
+
+    /// Asks `ovs-vswitchd` to report when it has carried out this transaction (ovs-vswitchd.conf.db(5), Open_vSwitch,
+    /// `next_cfg`). The operation returned selects the number that `cur_cfg` will reach; there is none if the schema has
+    /// no such columns.
+    pub(super) fn request_report(&mut self, root: &Root) -> Option<OpIndex> {
+        if !["next_cfg", "cur_cfg"].iter().all(|column| self.schema.has_column("Open_vSwitch", column)) {
+            return None;
+        }
+        self.tx.mutate("Open_vSwitch", [root.condition()], [Mutation::add("next_cfg", 1)]);
+        Some(self.tx.select("Open_vSwitch", [root.condition()], ["next_cfg"]))
     }
 }
 
-/// The only row of the table `Open_vSwitch`, which a fresh database lacks until someone inserts it.
+/// See [`Plan::root`].
 pub(super) enum Root {
     Row(Uuid),
-    New(crate::transaction::NewRow),
+    New(NewRow),
 }
 
 impl Root {
-    pub(super) fn find_or_insert(replica: &Replica, tx: &mut Transaction) -> Root {
-        match replica.rows("Open_vSwitch").next() {
-            Some(row) => Root::Row(row.uuid()),
-            None => {
-                // Of two clients that both see an empty table only one may insert.
-                tx.wait("Open_vSwitch", [], ["_uuid"], Until::Equal, [], Some(0));
-                Root::New(tx.insert("Open_vSwitch", Columns::new()))
-            }
-        }
-    }
-
-    pub(super) fn condition(&self) -> crate::transaction::Condition {
+    pub(super) fn condition(&self) -> Condition {
         match self {
-            Root::Row(uuid) => crate::transaction::Condition::uuid(*uuid),
-            Root::New(row) => crate::transaction::Condition::eq("_uuid", row),
+            Root::Row(uuid) => Condition::uuid(*uuid),
+            Root::New(row) => Condition::eq("_uuid", row),
         }
-    }
-
-    /// Asks `ovs-vswitchd` to report when it has carried out this transaction (ovs-vswitchd.conf.db(5), Open_vSwitch, `next_cfg`).
-    /// The operation returned selects the number that `cur_cfg` will reach.
-    pub(super) fn request_report(&self, tx: &mut Transaction) -> OpIndex {
-        tx.mutate("Open_vSwitch", [self.condition()], [crate::transaction::Mutation::add("next_cfg", 1)]);
-        tx.select("Open_vSwitch", [self.condition()], ["next_cfg"])
     }
 }
 
-/// Waits for the report asked for by [`Root::request_report`].
-pub(super) async fn reported(client: &Client, reply: &Reply, report: OpIndex) {
-    let Some(number) = reply.rows(report).first().and_then(|row| row.get("next_cfg")?.as_i64()) else {
-        return;
-    };
-    client
-        .wait_for(|replica| {
-            let current = replica.rows("Open_vSwitch").next()?.i64("cur_cfg")?;
-            (current >= number).then_some(())
-        })
-        .await;
+/// The number asked for by [`Plan::request_report`].
+pub(super) fn report_number(reply: &Reply, report: OpIndex) -> Option<i64> {
+    reply.rows(report).first()?.get("next_cfg")?.as_i64()
+}
+
+/// Whether `ovs-vswitchd` has carried out everything up to this number.
+pub(super) fn is_reported(replica: &Replica, number: i64) -> bool {
+    let root = replica.rows("Open_vSwitch").next();
+    root.and_then(|root| root.i64("cur_cfg")).is_some_and(|current| current >= number)
 }

@@ -1,10 +1,10 @@
 //! Ports.
 
-use super::ensure::{Root, commit, guard_exists, merged, reported, update_differences, within_deadline};
+use super::ensure::{Plan, commit, is_reported, merged, report_number, within_deadline};
 use super::{DEADLINE, InterfaceView, OvsError, PortSpec};
 use crate::client::Client;
 use crate::replica::{Replica, Row};
-use crate::transaction::{Columns, Condition, Mutation, NewRow, OpIndex, Transaction};
+use crate::transaction::{Columns, Condition, Mutation, NewRow, OpIndex, Until};
 use crate::value::{Datum, Uuid};
 
 /// What a plan found or made.
@@ -12,7 +12,7 @@ enum Planned {
     /// The interface is as it should be.
     AsIs(Uuid),
     /// It is there and changes.
-    Changed(Uuid, OpIndex),
+    Changed(Uuid, Option<OpIndex>),
     New(NewRow),
 }
 
@@ -20,46 +20,59 @@ enum Planned {
 /// `ovs-vswitchd` has given it one.
 ///
 /// # Errors
-/// There is no such bridge; the name is taken; the database refuses; `ovs-vswitchd` can't set the interface up, and
-/// says why (at once for a new port; for one that existed, whose error may be an old one, after [`DEADLINE`]);
-/// database or switch take longer than [`DEADLINE`].
+/// There is no such bridge; the name is taken; the database refuses; someone deletes the port or its bridge meanwhile;
+/// `ovs-vswitchd` can't set the interface up, and says why (at once for a new port; for one that existed, whose error
+/// may be an old one, after [`DEADLINE`]); database or switch take longer than [`DEADLINE`].
 pub async fn ensure_port(client: &Client, bridge: &str, spec: &PortSpec) -> Result<u16, OvsError> {
     let what = || format!("port {} on {bridge}", spec.name);
-    let commit = commit(client, |replica, tx| plan(replica, tx, bridge, spec));
+    let commit = commit(client, |it| plan(it, bridge, spec));
     let (planned, reply) = within_deadline(what, commit).await?;
     let (uuid, new) = match &planned {
         Planned::AsIs(uuid) | Planned::Changed(uuid, _) => (Some(*uuid), false),
+        // The reply to a commit has the UUID of each insert.
         Planned::New(row) => (reply.as_ref().and_then(|reply| reply.inserted(row)), true),
     };
+    let number = match (&planned, &reply) {
+        // The port number in the replica may still be that of before.
+        (Planned::Changed(_, Some(report)), Some(reply)) => report_number(reply, *report),
+        _ => None,
+    };
+    let deleted = |replica: &Replica| OvsError::Deleted {
+        what: what(),
+        deleted: match (replica.named("Bridge", bridge), replica.named("Port", &spec.name)) {
+            (None, _) => format!("bridge {bridge}"),
+            (Some(_), None) => format!("port {}", spec.name),
+            (Some(_), Some(_)) => "its interface (another has taken the name)".to_owned(),
+        },
+    };
+    let failed = |error| OvsError::Interface { name: spec.name.clone(), error };
+    let row = |replica: &Replica| Some(InterfaceView::new(replica.row("Interface", uuid?)?));
     let settled = async {
-        if let (Planned::Changed(_, report), Some(reply)) = (&planned, &reply) {
-            // The number in the replica may still be that of before.
-            reported(client, reply, *report).await;
+        if let Some(number) = number {
+            client
+                .wait_for(|replica| (row(replica).is_none() || is_reported(replica, number)).then_some(()))
+                .await;
         }
-        // The reply to a commit has the UUID of each insert.
-        let Some(uuid) = uuid else { return std::future::pending().await };
+        // ovsdb-server tells of a transaction's changes before it answers the transaction: a row that the replica
+        // lacks has gone again.
+        let Some(uuid) = uuid else { return Err(deleted(&client.replica())) };
         client
             .wait_for_row("Interface", uuid, |row| {
-                let view = InterfaceView::new(row?);
-                match (view.ofport, view.error) {
-                    (Some(ofport), _) => Some(Ok(ofport)),
-                    (None, Some(error)) if new => Some(Err(error)),
+                let Some(row) = row else { return Some(Err(deleted(&client.replica()))) };
+                match InterfaceView::new(row) {
+                    InterfaceView { ofport: Some(ofport), .. } => Some(Ok(ofport)),
+                    InterfaceView { error: Some(error), .. } if new => Some(Err(failed(error))),
                     _ => None,
                 }
             })
             .await
     };
-    let failed = |error| OvsError::Interface { name: spec.name.clone(), error };
     match tokio::time::timeout(DEADLINE, settled).await {
-        Ok(settled) => settled.map_err(failed),
-        Err(_) => {
-            let replica = client.replica();
-            let error = uuid.and_then(|uuid| replica.row("Interface", uuid)?.str("error"));
-            Err(match error {
-                Some(error) => failed(error.to_owned()),
-                None => OvsError::SwitchDeadline { what: what(), after: DEADLINE },
-            })
-        }
+        Ok(settled) => settled,
+        Err(_) => Err(match row(&client.replica()).and_then(|interface| interface.error) {
+            Some(error) => failed(error),
+            None => OvsError::SwitchDeadline { what: what(), after: DEADLINE },
+        }),
     }
 }
 
@@ -74,7 +87,8 @@ fn columns(spec: &PortSpec, row: Option<&Row>) -> Columns {
         .with("external_ids", merged(row, "external_ids", &spec.external_ids))
 }
 
-fn plan(replica: &Replica, tx: &mut Transaction, bridge: &str, spec: &PortSpec) -> Result<Planned, OvsError> {
+fn plan(it: &mut Plan<'_>, bridge: &str, spec: &PortSpec) -> Result<Planned, OvsError> {
+    let replica = it.replica;
     let bridge = replica.named("Bridge", bridge).ok_or_else(|| OvsError::NoBridge(bridge.to_owned()))?;
     let name = spec.name.as_str();
     let taken = |owner: &Row| OvsError::PortElsewhere {
@@ -97,19 +111,23 @@ fn plan(replica: &Replica, tx: &mut Transaction, bridge: &str, spec: &PortSpec) 
         return Err(taken(owner));
     }
     match (port, interface) {
-        (Some(_), Some(interface)) => {
-            if !update_differences(tx, interface, columns(spec, Some(interface))) {
+        (Some(port), Some(interface)) => {
+            if !it.update_differences(interface, columns(spec, Some(interface)))? {
                 return Ok(Planned::AsIs(interface.uuid()));
             }
-            let report = Root::find_or_insert(replica, tx).request_report(tx);
-            Ok(Planned::Changed(interface.uuid(), report))
+            // It may have moved to another bridge since.
+            let still = [Condition::uuid(bridge.uuid()), Condition::includes("ports", port.uuid())];
+            let row = Columns::new().with("_uuid", bridge.uuid());
+            it.tx.wait("Bridge", still, ["_uuid"], Until::Equal, [row], Some(0));
+            let root = it.root()?;
+            Ok(Planned::Changed(interface.uuid(), it.request_report(&root)))
         }
         (Some(bond), None) => Err(taken(bond)),
         (None, _) => {
-            guard_exists(tx, bridge);
-            let interface = tx.insert("Interface", columns(spec, None).with("name", name));
-            let port = tx.insert("Port", Columns::new().with("name", name).with("interfaces", &interface));
-            tx.mutate("Bridge", [Condition::uuid(bridge.uuid())], [Mutation::insert("ports", &port)]);
+            it.guard_exists("Bridge", bridge.uuid());
+            let interface = it.insert("Interface", columns(spec, None).with("name", name))?;
+            let port = it.insert("Port", Columns::new().with("name", name).with("interfaces", &interface))?;
+            it.tx.mutate("Bridge", [Condition::uuid(bridge.uuid())], [Mutation::insert("ports", &port)]);
             Ok(Planned::New(interface))
         }
     }
@@ -121,7 +139,7 @@ fn plan(replica: &Replica, tx: &mut Transaction, bridge: &str, spec: &PortSpec) 
 /// # Errors
 /// The database refuses or takes longer than [`DEADLINE`].
 pub async fn delete_port(client: &Client, bridge: &str, name: &str) -> Result<(), OvsError> {
-    let commit = commit(client, |replica, tx| {
+    let commit = commit(client, |Plan { replica, tx, .. }| {
         let port = replica.named("Port", name);
         if let (Some(bridge), Some(port)) = (replica.named("Bridge", bridge), port)
             && replica.referrers("Bridge", port.uuid()).any(|owner| owner.uuid() == bridge.uuid())

@@ -1,12 +1,13 @@
 //! Quality of service, and external ids by themselves.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::OvsError;
-use super::ensure::{commit, guard_exists, update_differences, within_deadline};
+use super::ensure::{Plan, commit, within_deadline};
 use crate::client::Client;
-use crate::replica::{Replica, Row};
-use crate::transaction::{Columns, Condition, Transaction};
+use crate::replica::Row;
+use crate::transaction::{Columns, Condition, Until};
 use crate::value::{Atom, Datum};
 
 /// The queues of a port as they should be (ovs-vswitchd.conf.db(5), QoS and Queue).
@@ -26,15 +27,15 @@ pub struct QosSpec {
 /// # Errors
 /// There is no such port; the database refuses or takes longer than [`DEADLINE`](super::DEADLINE).
 pub async fn ensure_qos(client: &Client, port: &str, spec: Option<&QosSpec>) -> Result<(), OvsError> {
-    let commit = commit(client, |replica, tx| {
-        let row = replica.named("Port", port).ok_or_else(|| OvsError::NoPort(port.to_owned()))?;
-        plan(replica, tx, row, spec);
-        Ok(())
+    let commit = commit(client, |it| {
+        let row = it.replica.named("Port", port).ok_or_else(|| OvsError::NoPort(port.to_owned()))?;
+        plan(it, row, spec)
     });
     within_deadline(|| format!("queues of port {port}"), commit).await.map(|_| ())
 }
 
-fn plan(replica: &Replica, tx: &mut Transaction, port: &Row, spec: Option<&QosSpec>) {
+fn plan(it: &mut Plan<'_>, port: &Row, spec: Option<&QosSpec>) -> Result<(), OvsError> {
+    let replica = it.replica;
     let current = replica.follow(port, "qos").next();
     let own = current.filter(|qos| replica.referrers("Port", qos.uuid()).count() == 1);
     let queues_of = |qos: &Row| -> BTreeMap<i64, &Row> {
@@ -46,25 +47,36 @@ fn plan(replica: &Replica, tx: &mut Transaction, port: &Row, spec: Option<&QosSp
     let have = own.map(|qos| queues_of(qos)).unwrap_or_default();
     let Some(spec) = spec else {
         if current.is_some() {
-            update_differences(tx, port, Columns::new().with("qos", Datum::empty_set()));
+            it.update_differences(port, Columns::new().with("qos", Datum::empty_set()))?;
         }
+        // That nobody else refers to the rows by now is the server's to say: it keeps strong references.
         if let Some(qos) = own {
-            tx.delete("QoS", [Condition::uuid(qos.uuid())]);
+            it.tx.delete("QoS", [Condition::uuid(qos.uuid())]);
             for queue in have.values().filter(|queue| sole(queue)) {
-                tx.delete("Queue", [Condition::uuid(queue.uuid())]);
+                it.tx.delete("Queue", [Condition::uuid(queue.uuid())]);
             }
         }
-        return;
+        return Ok(());
     };
+    let reused = |number: u32| have.get(&number.into()).copied().filter(|queue| sole(queue));
+    let queue_changes = spec.queues.iter().any(|(&number, config)| {
+        reused(number).and_then(|queue| queue.get("other_config")).is_some_and(|now| *now != config.into())
+    });
+    if queue_changes {
+        // Another row may have begun to share a queue. No condition finds a map by its values: compare them all.
+        let queues = |qos: &Arc<Row>| Some(Columns::new().with("queues", qos.get("queues")?.clone()));
+        let seen: Vec<Columns> = replica.rows("QoS").filter_map(queues).collect();
+        it.tx.wait("QoS", [], ["queues"], Until::Equal, seen, Some(0));
+    }
     let mut queues: Vec<(Atom, Atom)> = Vec::new();
     for (&number, config) in &spec.queues {
         let columns = Columns::new().with("other_config", config);
-        let queue = match have.get(&number.into()).filter(|queue| sole(queue)) {
+        let queue = match reused(number) {
             Some(queue) => {
-                update_differences(tx, queue, columns);
+                it.update_differences(queue, columns)?;
                 queue.uuid().into()
             }
-            None => Atom::from(tx.insert("Queue", columns)),
+            None => Atom::from(it.insert("Queue", columns)?),
         };
         queues.push((number.into(), queue));
     }
@@ -74,20 +86,24 @@ fn plan(replica: &Replica, tx: &mut Transaction, port: &Row, spec: Option<&QosSp
         .with("queues", Datum::map(queues));
     match own {
         Some(qos) => {
-            update_differences(tx, qos, columns);
+            let changes = it.update_differences(qos, columns)?;
+            if changes || queue_changes {
+                // Another port may have begun to share the row.
+                it.guard_sole_referrer(port, "qos", qos.uuid());
+            }
         }
         None => {
-            guard_exists(tx, port);
-            let qos = tx.insert("QoS", columns);
-            update_differences(tx, port, Columns::new().with("qos", &qos));
+            let qos = it.insert("QoS", columns)?;
+            it.update_differences(port, Columns::new().with("qos", &qos))?;
         }
     }
     let unneeded = have.iter().filter(|(number, queue)| {
         !u32::try_from(**number).is_ok_and(|number| spec.queues.contains_key(&number)) && sole(queue)
     });
     for (_, queue) in unneeded {
-        tx.delete("Queue", [Condition::uuid(queue.uuid())]);
+        it.tx.delete("Queue", [Condition::uuid(queue.uuid())]);
     }
+    Ok(())
 }
 
 /// Sets keys of the `external_ids` of the row of a table that has this name (of the only row, for `Open_vSwitch`),
@@ -101,10 +117,10 @@ pub async fn ensure_external_ids(
     name: &str,
     keys: &BTreeMap<String, Option<String>>,
 ) -> Result<(), OvsError> {
-    let commit = commit(client, |replica, tx| {
+    let commit = commit(client, |it| {
         let row = match table {
-            super::DATABASE => replica.rows(table).next(),
-            _ => replica.named(table, name),
+            super::DATABASE => it.replica.rows(table).next(),
+            _ => it.replica.named(table, name),
         };
         let row = row.ok_or_else(|| OvsError::NoRow { table: table.to_owned(), name: name.to_owned() })?;
         let mut ids = row.get("external_ids").map(Datum::to_string_map).unwrap_or_default();
@@ -114,8 +130,7 @@ pub async fn ensure_external_ids(
                 None => ids.remove(key),
             };
         }
-        update_differences(tx, row, Columns::new().with("external_ids", &ids));
-        Ok(())
+        it.update_differences(row, Columns::new().with("external_ids", &ids)).map(|_| ())
     });
     within_deadline(|| format!("external ids of {table} {name}"), commit).await.map(|_| ())
 }

@@ -7,9 +7,12 @@ mod faults;
 mod features;
 #[allow(dead_code, reason = "the benchmarks use the rest")]
 mod harness;
+mod older;
 mod ovs;
 mod proxy;
 mod remotes;
 mod replica;
 mod replies;
 mod unixctl;
+mod waiting;
+mod writers;
