@@ -1,6 +1,6 @@
 //! From the cluster's objects to what one node must know.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::Ipv4Addr;
 
@@ -104,6 +104,8 @@ pub struct Known {
     pub tun0_mac: Option<[u8; 6]>,
     /// The addresses of the DNS names in EgressNetworkPolicies.
     pub names: Names,
+    /// Nodes that cannot be reached now, by name: egress IPs that they host are passed over.
+    pub unreachable: BTreeSet<String>,
 }
 
 /// What `node` must know of the cluster, given the legs of its pods.
@@ -174,7 +176,7 @@ impl Inputs {
         let around = Surroundings {
             own: own.host_ip,
             tun0_mac: known.tun0_mac.unwrap_or_else(|| pods::mac(gateway(own.subnet))),
-            hosts: &hosts(state, own, &self.nodes, &mut self.problems),
+            hosts: &hosts(state, own, &self.nodes, &known.unreachable, &mut self.problems),
             local: &local.keys().copied().collect(),
             names: &known.names,
         };

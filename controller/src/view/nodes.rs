@@ -83,11 +83,12 @@ pub(super) fn remote_nodes(
     nodes
 }
 
-/// The nodes with the egress IPs that their HostSubnets list. All count as online: nobody watches them yet.
+/// The nodes with the egress IPs that their HostSubnets list.
 pub(super) fn hosts(
     state: &ClusterState,
     own: &Subnet,
     nodes: &[RemoteNode],
+    unreachable: &BTreeSet<String>,
     problems: &mut Vec<Problem>,
 ) -> Vec<Host> {
     let others = nodes.iter().map(|node| (node.name.as_str(), node.vtep));
@@ -108,7 +109,7 @@ pub(super) fn hosts(
                 }),
             }
         }
-        hosts.push(Host { name: name.to_owned(), vtep, online: true, ips });
+        hosts.push(Host { name: name.to_owned(), vtep, online: !unreachable.contains(name), ips });
     }
     hosts
 }
