@@ -1,6 +1,7 @@
 //! Where a server listens, in the syntax of Open vSwitch (ovsdb(7), "Active OVSDB Connection Methods").
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -24,9 +25,10 @@ pub enum Endpoint {
         /// TCP port, 1-65535.
         port: u16,
     },
-    /// `ssl:HOST:PORT`: TLS over TCP.
+    /// `ssl:HOST:PORT`: TLS over TCP. Whose certificates count is said by the client's options; the name in them does
+    /// not matter, as with the tools of Open vSwitch.
     Tls {
-        /// Address or name, without brackets; the server's certificate must be for it.
+        /// Address or name, without brackets.
         host: String,
         /// TCP port, 1-65535.
         port: u16,
@@ -44,12 +46,25 @@ pub struct ParseEndpointError {
 }
 
 impl Endpoint {
-    /// Reads endpoints separated by commas, as `--db` and `ovn-remote` take them.
+    /// Reads endpoints separated by commas, as `--db` and `ovn-remote` take them. A comma that no connection method
+    /// follows is part of the path before it.
     ///
     /// # Errors
     /// One of them is none, or there is none at all.
     pub fn parse_list(text: &str) -> Result<Vec<Endpoint>, ParseEndpointError> {
-        text.split(',').map(|part| part.trim().parse()).collect()
+        let begins =
+            |part: &str| ["unix:", "tcp:", "ssl:"].iter().any(|method| part.trim_start().starts_with(method));
+        let mut parts: Vec<String> = Vec::new();
+        for part in text.split(',') {
+            match parts.last_mut().filter(|last| !begins(part) && last.trim_start().starts_with("unix:")) {
+                Some(path) => {
+                    path.push(',');
+                    path.push_str(part);
+                }
+                None => parts.push(part.to_owned()),
+            }
+        }
+        parts.iter().map(|part| part.trim().parse()).collect()
     }
 }
 
@@ -59,18 +74,28 @@ impl FromStr for Endpoint {
     fn from_str(text: &str) -> Result<Self, ParseEndpointError> {
         let error = || ParseEndpointError { text: text.to_owned() };
         let (kind, rest) = text.split_once(':').ok_or_else(error)?;
-        if kind == "unix" && !rest.is_empty() {
+        if kind == "unix" && !rest.is_empty() && !rest.contains('\0') {
             return Ok(Endpoint::Unix(rest.into()));
         }
         let (host, port) = match rest.strip_prefix('[') {
             Some(rest) => {
                 let (host, port) = rest.split_once(']').ok_or_else(error)?;
+                let address = host.split_once('%').map_or(host, |(address, _zone)| address);
+                address.parse::<Ipv6Addr>().map_err(|_| error())?;
                 (host, port.strip_prefix(':').or(port.is_empty().then_some("")).ok_or_else(error)?)
             }
-            None => rest.split_once(':').unwrap_or((rest, "")),
+            None => {
+                let (host, port) = rest.split_once(':').unwrap_or((rest, ""));
+                let in_names = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_');
+                if !host.chars().all(in_names) {
+                    return Err(error());
+                }
+                (host, port)
+            }
         };
         let port = match port {
             "" => DEFAULT_PORT,
+            port if !port.bytes().all(|digit| digit.is_ascii_digit()) => return Err(error()),
             port => port.parse().ok().filter(|port| *port != 0).ok_or_else(error)?,
         };
         let host = Some(host.to_owned()).filter(|host| !host.is_empty()).ok_or_else(error)?;
@@ -108,6 +133,9 @@ mod tests {
             Endpoint::Tls { host: "::1".into(), port: 6640 }
         );
         assert_eq!(Endpoint::parse_list("unix:a, tcp:b:1").unwrap().len(), 2);
+        let paths = Endpoint::parse_list("unix:/a,b/db.sock,tcp:[::1%lo]:1,unix:/c").unwrap();
+        let paths: Vec<String> = paths.iter().map(ToString::to_string).collect();
+        assert_eq!(paths, ["unix:/a,b/db.sock", "tcp:[::1%lo]:1", "unix:/c"]);
     }
 
     #[test]
@@ -123,9 +151,22 @@ mod tests {
             "ptcp:1",
             "tcp:[::1",
             "tcp:[::1]x",
+            "tcp:h:+80",
+            "tcp:h:-1",
+            "tcp: h :1",
+            "tcp:h:1 ",
+            "tcp:h:80:81",
+            "tcp:::1:6640",
+            "tcp:[h]:1",
+            "tcp:[]:1",
+            "tcp:h\0:1",
+            "unix:a\0b",
+            "TCP:h:1",
         ] {
             assert!(text.parse::<Endpoint>().is_err(), "{text}");
         }
-        assert!(Endpoint::parse_list("").is_err());
+        for text in ["", ",", "unix:a,,tcp:b:1x", "tcp:a:1,b", "tcp:a:1,"] {
+            assert!(Endpoint::parse_list(text).is_err(), "{text}");
+        }
     }
 }

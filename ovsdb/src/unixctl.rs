@@ -12,6 +12,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -42,6 +43,16 @@ pub enum UnixctlError {
         path: PathBuf,
         /// What the system says.
         source: io::Error,
+    },
+    /// The daemon is there and does not answer: it hangs, is stopped, or has very much to do.
+    #[error("control socket {path}: no answer to {command} within {} s: the daemon runs and is stuck", .after.as_secs_f64())]
+    Deadline {
+        /// The socket.
+        path: PathBuf,
+        /// The command.
+        command: String,
+        /// The time it had.
+        after: Duration,
     },
     /// The daemon's answer is no JSON-RPC.
     #[error("control socket {path}: the answer is not understood: {reason}")]
@@ -91,12 +102,35 @@ struct Answer {
     error: Option<String>,
 }
 
-/// Runs a command, e.g. `ofproto/trace`, and returns its output. Put a timeout around it: commands take as long
-/// as they take.
+/// How long [`call`] waits for the answer.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Runs a command, e.g. `ofproto/trace`, and returns its output.
 ///
 /// # Errors
-/// No daemon, no answer, or the command was refused.
+/// No daemon, no answer within [`DEADLINE`], or the command was refused.
 pub async fn call(path: &Path, command: &str, args: &[&str]) -> Result<String, UnixctlError> {
+    call_within(DEADLINE, path, command, args).await
+}
+
+/// As [`call`], with a deadline of one's own for commands that take longer, or must not. The daemon may still carry
+/// out a command whose deadline is over.
+///
+/// # Errors
+/// No daemon, no answer in time, or the command was refused.
+pub async fn call_within(
+    deadline: Duration,
+    path: &Path,
+    command: &str,
+    args: &[&str],
+) -> Result<String, UnixctlError> {
+    let answered = tokio::time::timeout(deadline, exchange(path, command, args)).await;
+    answered.unwrap_or_else(|_| {
+        Err(UnixctlError::Deadline { path: path.to_owned(), command: command.to_owned(), after: deadline })
+    })
+}
+
+async fn exchange(path: &Path, command: &str, args: &[&str]) -> Result<String, UnixctlError> {
     let failed = |source| UnixctlError::Io { path: path.to_owned(), source };
     let answer = |reason: String| UnixctlError::Answer { path: path.to_owned(), reason };
     let mut stream = UnixStream::connect(path).await.map_err(failed)?;

@@ -73,6 +73,8 @@ impl Tls {
     }
 
     pub(super) async fn connect(&self, host: &str, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        // The zone of a link-local address is no business of the server's.
+        let host = host.split_once('%').map_or(host, |(address, _zone)| address);
         let name = ServerName::try_from(host.to_owned())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         TlsConnector::from(self.0.clone()).connect(name, stream).await

@@ -1,6 +1,8 @@
 //! The control socket of a real switch.
 
-use ovsdb::unixctl::{UnixctlError, call, control_socket};
+use std::time::Duration;
+
+use ovsdb::unixctl::{UnixctlError, call, call_within, control_socket};
 
 use crate::harness::Ovs;
 
@@ -35,4 +37,19 @@ async fn a_missing_daemon_is_said() {
     let socket = control_socket(dir.path(), "ovs-vswitchd").unwrap();
     assert_eq!(socket, dir.path().join("ovs-vswitchd.4194305.ctl"));
     assert!(matches!(call(&socket, "version", &[]).await, Err(UnixctlError::Io { .. })));
+}
+
+#[tokio::test]
+async fn a_daemon_that_hangs_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("stuck.ctl");
+    // The system accepts the connection, and nobody answers.
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let answer = call_within(Duration::from_millis(200), &socket, "ofproto/trace", &["br0"]);
+    let error = crate::harness::soon(answer).await.unwrap_err();
+    assert!(matches!(error, UnixctlError::Deadline { .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("stuck.ctl") && text.contains("no answer to ofproto/trace within 0.2 s"), "{text}");
+    tokio::time::pause();
+    assert!(matches!(call(&socket, "version", &[]).await, Err(UnixctlError::Deadline { .. })), "by itself");
 }
