@@ -267,8 +267,8 @@ impl Client {
         }
     }
 
-    /// Sends a transaction and waits for its outcome. The replica shows the changes at about the same time, before
-    /// or after.
+    /// Sends a transaction and waits for its outcome. `ovsdb-server` tells of a transaction's changes before it answers
+    /// it: when this returns `Ok` the replica shows what it monitors of them.
     ///
     /// If this future is dropped the transaction may still be carried out.
     ///
@@ -281,6 +281,35 @@ impl Client {
         outcome
             .await
             .unwrap_or_else(|_| Err(TransactError::OutcomeUnknown("the client was closed".to_owned())))
+    }
+
+    /// As [`Client::transact`], and should the connection end before the answer, decides what became of the
+    /// transaction: waits for the next connection and asks `found` whether the replica, fetched anew, shows it. `Ok(None)`
+    /// means that it was carried out and its reply is lost.
+    ///
+    /// Choose something to look for that nobody else writes, such as a key or a row's name of one's own. The server may
+    /// still have the request on its way in when the next connection begins, so let it carry a
+    /// [guard](Transaction::guard) that fails once it, or what was sent in its place, is done. Put a timeout around it.
+    ///
+    /// # Errors
+    /// As [`Client::transact`], but never [`TransactError::OutcomeUnknown`] while the client lives:
+    /// [`TransactError::NotConnected`] means that nothing was done.
+    pub async fn transact_decided(
+        &self,
+        transaction: Transaction,
+        found: impl FnOnce(&Replica) -> bool,
+    ) -> Result<Option<Reply>, TransactError> {
+        match self.transact(transaction).await {
+            Err(error) if error.is_outcome_unknown() => {
+                // The status said that the connection is gone before the outcome was unknown.
+                self.wait_connected().await;
+                match found(&self.replica()) {
+                    true => Ok(None),
+                    false => Err(TransactError::NotConnected(format!("{error}: it was not done"))),
+                }
+            }
+            outcome => outcome.map(Some),
+        }
     }
 
     /// Changes at run time which rows of a table the replica holds: those that fulfil one of the conditions, or all

@@ -16,12 +16,14 @@ pub struct Limits {
     pub string: usize,
     /// Levels of arrays and objects within each other; OVSDB itself needs eleven, and schemas a few more.
     pub depth: u16,
+    /// Bytes of answers to the peer's own requests that it has not taken yet.
+    pub answers: usize,
 }
 
 impl Default for Limits {
-    /// 256 MiB a message, 16 MiB a string, 64 levels.
+    /// 256 MiB a message, 16 MiB a string, 64 levels, 1 MiB of answers.
     fn default() -> Self {
-        Limits { message: 256 << 20, string: 16 << 20, depth: 64 }
+        Limits { message: 256 << 20, string: 16 << 20, depth: 64, answers: 1 << 20 }
     }
 }
 

@@ -45,10 +45,11 @@
 //!
 //! - A [`Replica`] always shows the database between two transactions. After a reconnect the next snapshot replaces
 //!   it as a whole; until then it shows the last known state.
-//! - When [`Client::transact`] returns `Ok`, the replica contains the transaction.
+//! - When [`Client::transact`] returns `Ok`, the replica contains what it monitors of the transaction: `ovsdb-server`
+//!   sends the changes before the answer.
 //! - A transaction whose connection broke before the answer is
 //!   [`OutcomeUnknown`](TransactError::OutcomeUnknown), never sent again by itself: wait for the connection, look at
-//!   the replica, decide. The functions of [`ovs`] do so.
+//!   the replica, decide. [`Client::transact_decided`] and the functions of [`ovs`] do so.
 //! - What a server sends costs bounded memory and nesting ([`framing::Limits`]); what makes no sense ends the
 //!   connection and leaves the replica as it was.
 //!

@@ -133,6 +133,12 @@ pub enum SessionError {
         /// Why.
         what: &'static str,
     },
+    /// The server asks and asks (echo requests) and does not read the answers.
+    #[error("the server does not read: answers of more than {limit} bytes wait for it")]
+    NotReading {
+        /// [`Limits::answers`].
+        limit: usize,
+    },
     /// The server sent nothing, not even the answer to an echo request.
     #[error("the server has been silent for {} s", .0.as_secs())]
     Silent(Duration),
@@ -165,6 +171,10 @@ pub struct Session {
 struct Core {
     config: Arc<Config>,
     outgoing: Vec<u8>,
+    /// Bytes of `outgoing` that have been sent already.
+    sent: usize,
+    /// Bytes of answers since `outgoing` was last empty.
+    answers: usize,
     next_id: u64,
     pending: HashMap<u64, Pending>,
     events: VecDeque<Event>,
@@ -183,6 +193,8 @@ impl Session {
     pub fn new(config: Arc<Config>, replica: Option<Arc<Replica>>, now: Instant) -> Session {
         let mut core = Core {
             outgoing: Vec::new(),
+            sent: 0,
+            answers: 0,
             next_id: 0,
             pending: HashMap::new(),
             events: VecDeque::new(),
@@ -223,12 +235,24 @@ impl Session {
 
     /// Bytes to send to the server.
     pub fn outgoing(&self) -> &[u8] {
-        &self.core.outgoing
+        self.core.outgoing.get(self.core.sent..).unwrap_or_default()
     }
 
     /// Tells that the first `count` bytes of [`Session::outgoing`] have been sent.
     pub fn sent(&mut self, count: usize) {
-        self.core.outgoing.drain(..count.min(self.core.outgoing.len()));
+        let core = &mut self.core;
+        core.sent = core.sent.saturating_add(count).min(core.outgoing.len());
+        if core.sent == core.outgoing.len() {
+            core.outgoing.clear();
+            // One huge transaction must not pin its memory for the life of the connection.
+            core.outgoing.shrink_to(64 << 10);
+            core.answers = 0;
+        } else if core.sent > core.outgoing.len() / 2 {
+            core.outgoing.drain(..core.sent);
+        } else {
+            return;
+        }
+        core.sent = 0;
     }
 
     /// When [`Session::handle_timeout`] wants to be called.
@@ -287,6 +311,12 @@ impl Session {
     /// What this session is for, with the conditions as they are now.
     pub fn config(&self) -> &Arc<Config> {
         &self.core.config
+    }
+
+    /// Whether the replica follows the server: not before the first snapshot, nor from the announcement of a schema
+    /// change to the snapshot after it.
+    pub fn is_following(&self) -> bool {
+        self.core.monitoring.is_running()
     }
 
     /// The replica as it is now.
@@ -354,15 +384,17 @@ impl Core {
         match Envelope::parse(message)? {
             Envelope::Reply { id, result } => self.handle_reply(id, result),
             Envelope::Notification { method, params } => self.handle_notification(&method, params),
-            Envelope::Request { id, method, params } => {
-                self.handle_request(id, &method, params);
-                Ok(())
-            }
+            Envelope::Request { id, method, params } => self.handle_request(id, &method, params),
         }
     }
 
     /// RFC 7047 §4.1.11: an echo request is answered with its own params. Servers have no other requests.
-    fn handle_request(&mut self, id: &RawValue, method: &str, params: &RawValue) {
+    fn handle_request(&mut self, id: &RawValue, method: &str, params: &RawValue) -> Result<(), SessionError> {
+        self.answers = self.answers.saturating_add(id.get().len()).saturating_add(params.get().len());
+        let limit = self.config.limits.answers;
+        if self.answers > limit {
+            return Err(SessionError::NotReading { limit });
+        }
         #[derive(Serialize)]
         struct Response<'a> {
             id: &'a RawValue,
@@ -373,6 +405,7 @@ impl Core {
             "echo" => self.send(&Response { id, result: Some(params), error: None }),
             _ => self.send(&Response { id, result: None, error: Some("unknown method") }),
         }
+        Ok(())
     }
 
     fn handle_reply(

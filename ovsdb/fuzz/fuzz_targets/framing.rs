@@ -6,7 +6,7 @@
 use libfuzzer_sys::fuzz_target;
 use ovsdb::framing::{Limits, Splitter};
 
-const LIMITS: Limits = Limits { message: 256, string: 64, depth: 8 };
+const LIMITS: Limits = Limits { message: 256, string: 64, depth: 8, answers: 0 };
 
 fuzz_target!(|input: (u8, &[u8])| {
     let (size, stream) = input;

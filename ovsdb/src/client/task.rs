@@ -1,5 +1,8 @@
 //! The task behind a [`Client`](super::Client).
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, PoisonError};
@@ -73,6 +76,18 @@ async fn in_time<T>(
     match tokio::time::timeout_at(deadline, work).await {
         Ok(done) => done,
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "timed out")),
+    }
+}
+
+/// Sends some of the bytes; once there are none left, what the layers below have kept: TLS takes bytes that the socket
+/// does not, and sends them when it is asked to the next time.
+async fn send_some(writer: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<usize> {
+    if bytes.is_empty() {
+        return writer.flush().await.map(|()| 0);
+    }
+    match writer.write(bytes).await? {
+        0 => Err(io::ErrorKind::WriteZero.into()),
+        count => Ok(count),
     }
 }
 
@@ -182,7 +197,7 @@ impl Task {
             io::Result::Ok(stream)
         };
         match endpoint {
-            Endpoint::Unix(path) => match UnixStream::connect(path).await {
+            Endpoint::Unix(path) => match in_time(deadline, UnixStream::connect(path)).await {
                 Ok(stream) => self.drive(endpoint, stream, deadline).await,
                 Err(source) => failed(source),
             },
@@ -214,7 +229,7 @@ impl Task {
         &mut self,
         endpoint: &Endpoint,
         stream: impl AsyncRead + AsyncWrite + Unpin,
-        snapshot_deadline: tokio::time::Instant,
+        deadline: tokio::time::Instant,
     ) -> End {
         let (mut reader, mut writer) = tokio::io::split(stream);
         let mut session = Session::new(self.config.clone(), Some(self.shared.replica()), Instant::now());
@@ -222,6 +237,8 @@ impl Task {
             session.lock(lock, false);
         }
         let mut buffer = Vec::with_capacity(READ_SIZE);
+        let mut snapshot_deadline = Some(deadline);
+        let mut unflushed = false;
         let end = loop {
             if let Err(source) = session.handle_timeout(Instant::now()) {
                 break ClientError::Session { endpoint: endpoint.clone(), source };
@@ -229,8 +246,18 @@ impl Task {
             let lost = |source| ClientError::Lost { endpoint: endpoint.clone(), source };
             let never = Duration::from_secs(3600);
             let timeout = session.timeout().unwrap_or_else(|| Instant::now() + never);
+            let far = |instant: Option<tokio::time::Instant>| {
+                instant.unwrap_or_else(|| (Instant::now() + never).into())
+            };
             let synced = self.status.borrow().connected;
-            // Every arm is cancel-safe: a read or write that lost the race has moved no byte.
+            if session.is_following() {
+                snapshot_deadline = None;
+            } else if snapshot_deadline.is_none() {
+                // The schema changes: the next snapshot has to come as soon as the first.
+                snapshot_deadline = Some(tokio::time::Instant::now() + self.options.connect_timeout);
+            }
+            let unsent = !session.outgoing().is_empty();
+            // Every arm is cancel-safe: a read, write or flush that lost the race has lost no byte.
             tokio::select! {
                 read = reader.read_buf(&mut buffer) => {
                     match read {
@@ -245,8 +272,11 @@ impl Task {
                         break ClientError::Session { endpoint: endpoint.clone(), source };
                     }
                 }
-                written = writer.write(session.outgoing()), if !session.outgoing().is_empty() => match written {
-                    Ok(count) => session.sent(count),
+                sent = send_some(&mut writer, session.outgoing()), if unsent || unflushed => match sent {
+                    Ok(count) => {
+                        session.sent(count);
+                        unflushed = unsent;
+                    }
                     Err(source) => break lost(source),
                 },
                 command = self.commands.recv(), if synced && session.outgoing().len() < MOST_UNSENT => {
@@ -265,7 +295,7 @@ impl Task {
                     }
                 }
                 () = tokio::time::sleep_until(timeout.into()) => {}
-                () = tokio::time::sleep_until(snapshot_deadline), if !synced => {
+                () = tokio::time::sleep_until(far(snapshot_deadline)), if snapshot_deadline.is_some() => {
                     break ClientError::Timeout { endpoint: endpoint.clone(), after: self.options.connect_timeout };
                 }
             }

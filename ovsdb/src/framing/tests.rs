@@ -16,7 +16,7 @@ fn split(limits: Limits, pieces: &[&[u8]]) -> (Vec<String>, Result<bool, Framing
     (messages, Ok(splitter.is_between_messages()))
 }
 
-const SMALL: Limits = Limits { message: 64, string: 16, depth: 4 };
+const SMALL: Limits = Limits { message: 64, string: 16, depth: 4, answers: 0 };
 
 #[test]
 fn messages_are_found_however_the_stream_is_cut() {

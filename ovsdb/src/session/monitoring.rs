@@ -64,6 +64,12 @@ pub(super) struct Monitoring {
     running: bool,
 }
 
+impl Monitoring {
+    pub(super) fn is_running(&self) -> bool {
+        self.running
+    }
+}
+
 /// `<monitor-request>` with the `where` of ovsdb-server(7).
 #[derive(Serialize)]
 struct Request<'a> {
@@ -199,7 +205,8 @@ impl Core {
     /// ovsdb-server(7), "monitor_canceled": the database went away or its schema changes. Starts again with the schema.
     fn handle_canceled(&mut self, params: &RawValue) -> Result<(), SessionError> {
         let (id,): (String,) = serde_json::from_str(params.get()).map_err(not_understood)?;
-        if id == self.monitoring.id {
+        // Said again while the next monitor is on its way it means nothing.
+        if id == self.monitoring.id && self.monitoring.running {
             self.monitoring.running = false;
             self.ask_for_schema();
         }

@@ -207,3 +207,60 @@ fn a_server_out_of_touch_with_its_cluster_is_left() {
         assert_eq!(answer(&mut session, 2, &database(true, leader)).is_ok(), stays);
     }
 }
+
+#[test]
+fn a_server_that_asks_and_does_not_read_is_given_up() {
+    let mut session = synced();
+    sent(&mut session);
+    let now = session.core.last_received;
+    let echo = format!(r#"{{"id":"e","method":"echo","params":["{}"]}}"#, "x".repeat(100_000));
+    let limit = session.config().limits.answers;
+    // While it reads, it may ask as much as it likes.
+    for _ in 0..100 {
+        session.receive(echo.as_bytes(), now).unwrap();
+        let half = session.outgoing().len() / 2;
+        session.sent(half);
+        let rest = session.outgoing().len();
+        session.sent(rest);
+    }
+    let mut asked = 0;
+    let error = loop {
+        match session.receive(echo.as_bytes(), now) {
+            Ok(()) => asked += echo.len(),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error, SessionError::NotReading { limit });
+    assert!(asked < 2 * limit && session.outgoing().len() <= 2 * limit, "{asked}");
+}
+
+#[test]
+fn what_is_sent_leaves_in_order_however_it_is_cut() {
+    let mut session = synced();
+    sent(&mut session);
+    let now = session.core.last_received;
+    let (mut out, mut want) = (Vec::new(), Vec::new());
+    for n in 0..50 {
+        session.receive(format!(r#"{{"id":{n},"method":"echo","params":[]}}"#).as_bytes(), now).unwrap();
+        want.extend_from_slice(format!(r#"{{"id":{n},"result":[],"error":null}}"#).as_bytes());
+        let count = (n * 7) % 40;
+        out.extend(session.outgoing().iter().take(count));
+        session.sent(count);
+    }
+    out.extend_from_slice(session.outgoing());
+    session.sent(usize::MAX);
+    assert!(session.outgoing().is_empty());
+    assert_eq!(String::from_utf8(out).unwrap(), String::from_utf8(want).unwrap());
+}
+
+#[test]
+fn between_a_cancelled_monitor_and_the_next_nothing_is_followed() {
+    assert!(!asked().is_following());
+    let mut session = synced();
+    assert!(session.is_following());
+    for _ in 0..3 {
+        notify(&mut session, "monitor_canceled", r#"["D-1"]"#).unwrap();
+    }
+    assert!(!session.is_following());
+    assert_eq!(sent(&mut session).len(), 1, "the schema is asked for once");
+}

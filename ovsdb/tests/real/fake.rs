@@ -1,8 +1,9 @@
 //! A client against a server that misbehaves.
 
 use std::path::Path;
+use std::time::Duration;
 
-use ovsdb::{Client, Endpoint, ErrorKind, Monitored, TransactError};
+use ovsdb::{Client, Endpoint, ErrorKind, Monitored, Options, TransactError};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -23,14 +24,20 @@ impl Connection {
     }
 
     async fn next(&mut self) -> Value {
+        self.next_or_end().await.expect("the client hung up")
+    }
+
+    async fn next_or_end(&mut self) -> Option<Value> {
         loop {
             let mut messages = serde_json::Deserializer::from_slice(&self.received).into_iter::<Value>();
             if let Some(Ok(message)) = messages.next() {
                 let end = messages.byte_offset();
                 self.received.drain(..end);
-                return message;
+                return Some(message);
             }
-            assert!(soon(self.stream.read_buf(&mut self.received)).await.unwrap() > 0, "the client hung up");
+            if soon(self.stream.read_buf(&mut self.received)).await.unwrap_or(0) == 0 {
+                return None;
+            }
         }
     }
 
@@ -111,4 +118,64 @@ async fn nonsense_costs_the_connection_and_nothing_else() {
     assert_eq!(refused.refused().unwrap().kind, ErrorKind::Other("made up".to_owned()));
     assert_eq!(client.status().connections, count + 1);
     drop(soon(server).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_asks_and_does_not_read_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("db.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let server = tokio::spawn(async move {
+        let mut connection = Connection::accept(&listener).await;
+        assert_eq!(connection.serve().await["method"], "transact");
+        let echo = json!({"id": "e", "method": "echo", "params": ["x".repeat(64 << 10)]}).to_string();
+        let mut asked = 0;
+        while connection.stream.write_all(echo.as_bytes()).await.is_ok() {
+            asked += echo.len();
+            assert!(asked < 64 << 20, "the client takes it all");
+        }
+    });
+    let client = client(&socket).await;
+    let mut tx = client.transaction();
+    tx.delete("T", []);
+    let outcome = soon(client.transact(tx)).await.unwrap_err();
+    assert!(outcome.is_outcome_unknown(), "{outcome}");
+    assert!(outcome.to_string().contains("the server does not read"), "{outcome}");
+    soon(server).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_never_comes_back_from_a_schema_change_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("db.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let server = tokio::spawn(async move {
+        let mut connection = Connection::accept(&listener).await;
+        assert_eq!(connection.serve().await["method"], "transact");
+        connection.send(&json!({"id": null, "method": "monitor_canceled", "params": ["D-1"]})).await;
+        // From now on it answers echo requests and nothing else.
+        while connection.stream.readable().await.is_ok() {
+            let request = connection.next_or_end().await;
+            match request {
+                Some(request) if request["method"] == "echo" => {
+                    connection.send(&json!({"id": request["id"], "result": [], "error": null})).await;
+                }
+                Some(_) => {}
+                None => break,
+            }
+        }
+        Connection::accept(&listener).await.serve().await
+    });
+    let mut options = Options::new([Endpoint::Unix(socket)], "D", Monitored::new().all_columns("T"));
+    options.connect_timeout = Duration::from_secs(1);
+    options.session.probe_interval = Some(Duration::from_millis(300));
+    let client = soon(Client::connect_with(options)).await.unwrap();
+    let mut tx = client.transaction();
+    tx.delete("T", []);
+    let outcome = soon(client.transact(tx)).await.unwrap_err();
+    assert!(outcome.to_string().contains("did not answer within 1000 ms"), "{outcome}");
+    soon(client.wait_connected()).await;
+    assert!(client.status().connections > 1);
+    drop(client);
+    server.abort();
 }

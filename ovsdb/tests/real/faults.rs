@@ -131,7 +131,6 @@ async fn write_marks(client: &Client, stop: &AtomicBool) -> Ledger {
         }
         let mark = format!("mark{n}");
         client.wait_connected().await;
-        let connections = client.status().connections;
         let mut tx = client.transaction();
         tx.mutate(
             "Open_vSwitch",
@@ -141,24 +140,23 @@ async fn write_marks(client: &Client, stop: &AtomicBool) -> Ledger {
                 Mutation::add("next_cfg", 1),
             ],
         );
-        let done = match client.transact(tx).await {
-            Ok(_) => {
+        let found = |replica: &Replica| marks(replica).contains(&mark);
+        let done = match client.transact_decided(tx, found).await {
+            Ok(Some(_)) => {
                 assert!(
                     marks(&client.replica()).contains(&mark),
                     "the replica is at least as new as the reply"
                 );
                 true
             }
-            Err(TransactError::OutcomeUnknown(_)) => {
-                let mut changes = client.changes();
-                changes
-                    .wait_for(|status| status.connected && status.connections > connections)
-                    .await
-                    .unwrap();
+            Ok(None) => {
                 ledger.looked += 1;
-                marks(&client.replica()).contains(&mark)
+                true
             }
-            Err(TransactError::NotConnected(_)) => false,
+            Err(TransactError::NotConnected(reason)) => {
+                ledger.looked += u32::from(reason.contains("it was not done"));
+                false
+            }
             Err(error) => panic!("{error}"),
         };
         if done {

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use ovsdb::{Client, Endpoint, Monitored};
 
 /// For what normally takes milliseconds, on a machine that may be very busy.
@@ -180,6 +182,11 @@ impl Ovs {
     /// As by SIGKILL.
     pub(crate) fn kill_server(&mut self) {
         self.server = None;
+    }
+
+    pub(crate) fn signal_server(&self, signal: Signal) {
+        let Daemon(child) = self.server.as_ref().unwrap();
+        kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
     }
 
     /// As by SIGKILL.
