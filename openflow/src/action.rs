@@ -76,9 +76,9 @@ pub enum Action {
         /// A `tun_metadata` field.
         field: Field,
         /// Its new value, big-endian.
-        value: Vec<u8>,
+        value: Box<[u8]>,
         /// The bits to change, of the same length; `None` for all.
-        mask: Option<Vec<u8>>,
+        mask: Option<Box<[u8]>>,
     },
     /// `NXAST_REG_MOVE`: copy bits from one field to another of the same width.
     Move {
@@ -108,11 +108,11 @@ pub enum Action {
         with_ct: bool,
     },
     /// `NXAST_CT`: connection tracking.
-    Ct(Ct),
+    Ct(Box<Ct>),
     /// `NXAST_CT_CLEAR`.
     CtClear,
     /// `NXAST_NAT` that is not the first action within a [`Ct`]; the first one is its `nat`.
-    Nat(Nat),
+    Nat(Box<Nat>),
     /// `NXAST_CONJUNCTION`.
     Conjunction {
         /// Value of `conj_id` once every clause has matched.
@@ -198,6 +198,9 @@ pub enum Action {
         raw: Vec<u8>,
     },
 }
+
+// A node keeps tens of thousands of flows: what is large and rare goes into a box.
+const _: () = assert!(size_of::<Action>() <= 48);
 
 /// A packet to the controller.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

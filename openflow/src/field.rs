@@ -175,6 +175,11 @@ impl Field {
         self.info().width
     }
 
+    /// The field at a position in the registry.
+    pub(crate) fn from_index(index: u8) -> Option<Field> {
+        (usize::from(index) < FIELDS.len()).then_some(Field(index))
+    }
+
     /// Position in the registry.
     pub(crate) fn index(self) -> usize {
         self.0.into()

@@ -1,5 +1,7 @@
 //! [`Match`]: what packets a flow applies to, in one canonical form.
 
+use smallvec::SmallVec;
+
 use crate::field::{Field, ones};
 
 /// A conjunction of field tests: `field & mask == value`, in canonical form.
@@ -15,15 +17,36 @@ use crate::field::{Field, ones};
 /// ```
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Match {
-    entries: Vec<Entry>,
+    /// Of each entry the field, its value and its mask, big-endian and as wide as on the wire: a node keeps tens of
+    /// thousands of matches, most of which test an Ethernet type and two addresses or registers. Such bytes compare as
+    /// the entries themselves would.
+    entries: SmallVec<[u8; 32]>,
     wide: Vec<WideEntry>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Entry {
     field: Field,
     value: u128,
     mask: u128,
+}
+
+/// Takes one entry off the front of the packed form.
+fn unpack<'a>(bytes: &mut &'a [u8]) -> Option<Entry> {
+    let number = |bytes: &'a [u8]| bytes.iter().fold(0, |n: u128, &byte| n << 8 | u128::from(byte));
+    let (&index, rest) = bytes.split_first()?;
+    let field = Field::from_index(index)?;
+    let (value, rest) = rest.split_at_checked(field.info().bytes.into())?;
+    let (mask, rest) = rest.split_at_checked(value.len())?;
+    *bytes = rest;
+    Some(Entry { field, value: number(value), mask: number(mask) })
+}
+
+impl Entry {
+    fn packed(&self) -> impl Iterator<Item = u8> {
+        let skip = 16 - usize::from(self.field.info().bytes);
+        let number = move |n: u128| n.to_be_bytes().into_iter().skip(skip);
+        std::iter::once(self.field.index() as u8).chain(number(self.value)).chain(number(self.mask))
+    }
 }
 
 /// An entry of a [`Match`] whose value has no fixed width: a tunnel option, or a field that we don't know.
@@ -56,7 +79,7 @@ pub enum WideField {
 impl Match {
     /// The match of every packet.
     pub const fn new() -> Self {
-        Match { entries: Vec::new(), wide: Vec::new() }
+        Match { entries: SmallVec::new_const(), wide: Vec::new() }
     }
 
     /// Adds (or replaces) an exact test of `field`.
@@ -122,17 +145,23 @@ impl Match {
     }
 
     fn put(&mut self, field: Field, value: u128, mask: u128) {
-        match (self.entries.binary_search_by_key(&field, |e| e.field), mask) {
-            (Ok(at), 0) => {
-                self.entries.remove(at);
+        // Where the entry is, or would stand: an entry ends where the rest begins.
+        let (mut rest, mut start, mut end) = (self.entries.as_slice(), 0, 0);
+        while let Some(entry) = unpack(&mut rest) {
+            if entry.field > field {
+                break;
             }
-            (Ok(at), _) => {
-                if let Some(entry) = self.entries.get_mut(at) {
-                    *entry = Entry { field, value, mask };
-                }
+            end = self.entries.len() - rest.len();
+            if entry.field == field {
+                break;
             }
-            (Err(_), 0) => {}
-            (Err(at), _) => self.entries.insert(at, Entry { field, value, mask }),
+            start = end;
+        }
+        if mask == 0 {
+            self.entries.drain(start..end);
+        } else {
+            self.entries.drain(start..end);
+            self.entries.insert_many(start, Entry { field, value, mask }.packed());
         }
     }
 
@@ -174,8 +203,7 @@ impl Match {
     ///
     /// Ask for the canonical fields: `reg0`, not `xreg0`; `vlan_vid`, not `vlan_tci`; `ip_dscp`, not `nw_tos`.
     pub fn get(&self, field: Field) -> Option<(u128, u128)> {
-        let at = self.entries.binary_search_by_key(&field, |e| e.field).ok()?;
-        self.entries.get(at).map(|e| (e.value, e.mask))
+        self.iter().find(|(found, ..)| *found == field).map(|(_, value, mask)| (value, mask))
     }
 
     /// The value of a field that must match exactly.
@@ -185,7 +213,43 @@ impl Match {
 
     /// Field, value and mask of each entry up to 128 bits wide, in wire order.
     pub fn iter(&self) -> impl Iterator<Item = (Field, u128, u128)> + '_ {
-        self.entries.iter().map(|e| (e.field, e.value, e.mask))
+        let mut rest = self.entries.as_slice();
+        std::iter::from_fn(move || unpack(&mut rest)).map(|entry| (entry.field, entry.value, entry.mask))
+    }
+
+    /// Whether both test the same bits, for whatever values. Tunnel options and unknown fields must be equal.
+    pub fn same_tests(&self, other: &Match) -> bool {
+        let (mut ours, mut theirs) = (self.entries.as_slice(), other.entries.as_slice());
+        if ours.len() != theirs.len() || self.wide != other.wide {
+            return false;
+        }
+        while let (Some(a), Some(b)) = (unpack(&mut ours), unpack(&mut theirs)) {
+            if a.field != b.field || a.mask != b.mask {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The match that tests the same bits for other values: of each field those that `value` gives. Tunnel options
+    /// and unknown fields stay.
+    ///
+    /// What a packet must be to hit this match is so compared as a whole, or looked up in a hash table of all matches
+    /// that test the same bits.
+    ///
+    /// ```
+    /// # use openflow::{Field, Match};
+    /// let subnet = Match::new().with_masked(Field::IPV4_DST, 0x0a80_0000_u32, 0xffff_0000_u32);
+    /// assert_eq!(subnet.with_values(|_| 0x0a80_0203), subnet);
+    /// assert_ne!(subnet.with_values(|_| 0x0a81_0203), subnet);
+    /// ```
+    #[must_use]
+    pub fn with_values(&self, value: impl Fn(Field) -> u128) -> Match {
+        let mut entries = SmallVec::with_capacity(self.entries.len());
+        for (field, _, mask) in self.iter() {
+            entries.extend(Entry { field, value: value(field) & mask, mask }.packed());
+        }
+        Match { entries, wide: self.wide.clone() }
     }
 
     /// Tunnel options and unknown fields, in order.
@@ -200,7 +264,7 @@ impl Match {
 
     /// How many fields it tests.
     pub fn len(&self) -> usize {
-        self.entries.len() + self.wide.len()
+        self.iter().count() + self.wide.len()
     }
 }
 
@@ -237,5 +301,36 @@ impl std::fmt::Debug for Match {
             map.entry(&entry.field, &(&entry.value, &entry.mask));
         }
         map.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn entries() -> impl Strategy<Value = Vec<(Field, u128, u128)>> {
+        // Few values, so that two matches often share a beginning; small fields and wide ones, views and their parts.
+        let fields = Field::all().filter(|field| !field.is_tun_metadata()).collect::<Vec<_>>();
+        let bits = || prop_oneof![Just(0), Just(1), Just(0xff00), Just(u128::MAX), any::<u128>()];
+        prop::collection::vec((prop::sample::select(fields), bits(), bits()), 0..5)
+    }
+
+    proptest! {
+        #[test]
+        fn packed_matches_compare_as_their_entries(a in entries(), b in entries()) {
+            let of = |entries: &[(Field, u128, u128)]| {
+                entries.iter().fold(Match::new(), |m, &(field, value, mask)| m.with_masked(field, value, mask))
+            };
+            let (m, n) = (of(&a), of(&b));
+            prop_assert_eq!(m.cmp(&n), m.iter().cmp(n.iter()));
+            prop_assert!(m.iter().is_sorted_by(|a, b| a.0 < b.0));
+            prop_assert_eq!(m.with_values(|field| m.get(field).map_or(0, |(value, _)| value)), m.clone());
+            let last = a.last().filter(|(.., mask)| *mask != 0);
+            if let Some(&(field, value, mask)) = last && m.get(field).is_some() {
+                let mask = mask & field.full_mask();
+                prop_assert_eq!(m.get(field), Some((value & mask, mask)));
+            }
+        }
     }
 }

@@ -73,7 +73,7 @@ impl Base {
         rules.push(
             rule(Classify, 1000)
                 .when(tracked(any().ip(), CT_TRACKED, false))
-                .action(Action::Ct(Ct { recirc_table: Some(Classify.number()), ..Ct::default() })),
+                .action(Action::Ct(Box::new(Ct { recirc_table: Some(Classify.number()), ..Ct::default() }))),
         );
         rules.push(rule(Classify, 400).when(any().in_port(TUN0).ip().nw_src(gateway)).goto(Routing));
         rules.push(rule(Classify, 250).when(any().in_port(TUN0).ip().nw_dst(multicast())));
@@ -121,11 +121,11 @@ impl Base {
         // A reply to a connection that the host's service NAT redirected must get its service address back.
         rules.push(
             rule(Routing, 250).when(tracked(any().ip().nw_dst(self.local_subnet), CT_REPLY, true)).action(
-                Action::Ct(Ct {
+                Action::Ct(Box::new(Ct {
                     recirc_table: Some(LocalPod.number()),
                     nat: Some(Nat::default()),
                     ..Ct::default()
-                }),
+                })),
             ),
         );
         rules.push(rule(Routing, 200).when(any().arp().arp_tpa(self.local_subnet)).goto(ArpLocal));

@@ -150,11 +150,11 @@ fn take_set_field(r: &mut Reader<'_>, out: &mut Vec<Action>) -> Result<Taken> {
             if value.len() != mask.len() {
                 return Err(payload.invalid(ErrorCode::BAC_BAD_SET_LEN));
             }
-            (value, Some(mask.to_vec()))
+            (value, Some(mask.into()))
         } else {
             (all, None)
         };
-        out.push(Action::SetFieldWide { field, value: value.to_vec(), mask });
+        out.push(Action::SetFieldWide { field, value: value.into(), mask });
         return Ok(Taken::Yes);
     }
     let (value, mask) = take_value(&mut payload, field, raw.has_mask)?;
@@ -296,8 +296,8 @@ fn take_nicira(r: &mut Reader<'_>, depth: u8, out: &mut Vec<Action>) -> Result<T
             }
             Action::Conjunction { id, clause, n_clauses }
         }
-        nxast::CT => Action::Ct(take_ct(r, depth)?),
-        nxast::NAT => Action::Nat(take_nat(r)?),
+        nxast::CT => Action::Ct(Box::new(take_ct(r, depth)?)),
+        nxast::NAT => Action::Nat(Box::new(take_nat(r)?)),
         nxast::OUTPUT_TRUNC => Action::OutputTrunc { port: port16(r)?, max_len: r.u32()? },
         nxast::CLONE => {
             r.skip(6)?;
@@ -435,7 +435,7 @@ fn take_ct(r: &mut Reader<'_>, depth: u8) -> Result<Ct> {
     let mut exec = take_nested(r, depth + 1)?;
     let nat = match exec.first() {
         Some(Action::Nat(_)) => match exec.remove(0) {
-            Action::Nat(nat) => Some(nat),
+            Action::Nat(nat) => Some(*nat),
             _ => None,
         },
         _ => None,

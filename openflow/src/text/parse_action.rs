@@ -225,7 +225,7 @@ fn parse_action(item: &Item<'_>, context: Context<'_>, out: &mut Vec<Action>) ->
         "resubmit" => parse_resubmit(item)?,
         "ct" => parse_ct(item, context)?,
         "ct_clear" => Action::CtClear,
-        "nat" => Action::Nat(parse_nat(item)?),
+        "nat" => Action::Nat(Box::new(parse_nat(item)?)),
         "conjunction" => parse_conjunction(item)?,
         "learn" => parse_learn(item, context)?,
         "note" => {
@@ -447,7 +447,7 @@ fn parse_set_field(text: Text<'_>, out: &mut Vec<Action>) -> Result<(), ParseErr
     writable(Subfield::whole(field), name)?;
     if field.is_tun_metadata() {
         let (value, mask) = wide_value(constant)?;
-        out.push(Action::SetFieldWide { field, value, mask });
+        out.push(Action::SetFieldWide { field, value: value.into(), mask: mask.map(Into::into) });
         return Ok(());
     }
     let (value, mask) = value_and_mask(field, constant)?;

@@ -52,7 +52,7 @@ pub(super) fn parse_ct(item: &Item<'_>, context: Context<'_>) -> Result<Action, 
                 if ct.nat.is_none() && ct.exec.is_empty() {
                     ct.nat = Some(nat);
                 } else {
-                    ct.exec.push(Action::Nat(nat));
+                    ct.exec.push(Action::Nat(Box::new(nat)));
                 }
             }
             "exec" => ct.exec.extend(parse_list(arg.required()?, context)?),
@@ -65,7 +65,7 @@ pub(super) fn parse_ct(item: &Item<'_>, context: Context<'_>) -> Result<Action, 
     if !ct.exec.is_empty() && !ct.commit {
         return Err(item.whole.error("ct(exec(...)) needs commit"));
     }
-    Ok(Action::Ct(ct))
+    Ok(Action::Ct(Box::new(ct)))
 }
 
 pub(super) fn parse_nat(item: &Item<'_>) -> Result<Nat, ParseError> {

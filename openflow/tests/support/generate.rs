@@ -307,7 +307,7 @@ fn ip_action() -> impl Strategy<Value = Action> {
             n_clauses: n
         }),
         (option::of(0u8..255), any::<u16>(), option::of(nat()), vec(exec, 0..3), any::<bool>()).prop_map(
-            |(recirc_table, zone, nat, exec, force)| Action::Ct(action::Ct {
+            |(recirc_table, zone, nat, exec, force)| Action::Ct(Box::new(action::Ct {
                 commit: true,
                 force,
                 recirc_table,
@@ -320,7 +320,7 @@ fn ip_action() -> impl Strategy<Value = Action> {
                     ..nat
                 }),
                 exec
-            })
+            }))
         ),
     ]
 }
