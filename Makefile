@@ -39,6 +39,7 @@ bench: deps
 	$(CARGO) bench -p tests --bench cni_add
 	$(CARGO) bench -p ovsdb --bench side_by_side
 	$(CARGO) bench -p openflow
+	$(CARGO) bench -p flowtables --bench pipeline
 
 lint:
 	$(CARGO) fmt --all --check

@@ -1,32 +1,19 @@
 //! A set of flows, keyed as a switch keys them: table, priority and match; and of the groups that they use, keyed
 //! by number. It knows nothing of OpenShift.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
-use openflow::{Flow, Group, Match};
+use hashbrown::HashMap;
+use openflow::{Field, Flow, Group};
 
 use crate::pipeline::cookie::Owner;
+use table::{Entry, FlowKey, FlowTable};
 
 pub mod diff;
 pub mod groups;
-
-/// What makes a flow the same flow: the switch holds at most one of each.
-///
-/// Ordered by table, then descending priority, then match: the order in which a table is searched.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FlowKey {
-    table: u8,
-    priority: Reverse<u16>,
-    fields: Match,
-}
-
-impl FlowKey {
-    fn of(flow: &Flow) -> Self {
-        Self { table: flow.table, priority: Reverse(flow.priority), fields: flow.fields.clone() }
-    }
-}
+mod table;
 
 /// Two owners want the same flow or group. The first to come keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -76,18 +63,20 @@ impl From<Vec<Flow>> for Rendered {
 }
 
 /// Flows and groups by key, each of one owner.
+///
+/// Copies share their flows.
 #[derive(Clone, Debug, Default)]
 pub struct FlowSet {
-    flows: BTreeMap<FlowKey, Entry>,
+    tables: BTreeMap<u8, FlowTable>,
     groups: BTreeMap<u32, (Group, Owner)>,
-    owners: HashMap<Owner, Vec<FlowKey>>,
-    group_owners: HashMap<Owner, Vec<u32>>,
+    owners: HashMap<Arc<Owner>, Owned>,
 }
 
+/// What belongs to one owner.
 #[derive(Clone, Debug)]
-struct Entry {
-    flow: Flow,
-    owner: Owner,
+struct Owned {
+    flows: Box<[Arc<Entry>]>,
+    groups: Box<[u32]>,
 }
 
 impl FlowSet {
@@ -100,13 +89,13 @@ impl FlowSet {
     /// How many flows there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.flows.len()
+        self.tables.values().map(FlowTable::len).sum()
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.flows.is_empty()
+        self.len() == 0
     }
 
     /// Makes `rendered` the flows and groups of `owner`, instead of all that it had. Those that another owner
@@ -114,22 +103,23 @@ impl FlowSet {
     pub fn replace(&mut self, owner: &Owner, rendered: impl Into<Rendered>) -> Vec<Conflict> {
         self.remove(owner);
         let Rendered { flows, groups } = rendered.into();
-        let mut keys = Vec::with_capacity(flows.len());
+        let shared = Arc::new(owner.clone());
+        let mut entries: Vec<Arc<Entry>> = Vec::with_capacity(flows.len());
         let mut conflicts = Vec::new();
         for flow in flows {
-            let key = FlowKey::of(&flow);
-            match self.flows.get(&key) {
-                Some(entry) if entry.owner != *owner => conflicts.push(Conflict {
-                    holder: entry.owner.clone(),
+            let table = self.tables.entry(flow.table).or_default();
+            match table.insert(flow, &shared) {
+                Ok(entry) => entries.push(entry),
+                Err((found, flow)) if *found.owner != *owner => conflicts.push(Conflict {
+                    holder: Owner::clone(&found.owner),
                     claimant: owner.clone(),
                     contested: Contested::Flow(Box::new(flow)),
                 }),
-                Some(_) => {
-                    self.flows.insert(key, Entry { flow, owner: owner.clone() });
-                }
-                None => {
-                    self.flows.insert(key.clone(), Entry { flow, owner: owner.clone() });
-                    keys.push(key);
+                // Of an owner's own, the last counts.
+                Err((found, flow)) => {
+                    table.remove(&found);
+                    entries.retain(|entry| !Arc::ptr_eq(entry, &found));
+                    entries.extend(table.insert(flow, &shared));
                 }
             }
         }
@@ -147,28 +137,28 @@ impl FlowSet {
                 }
             }
         }
-        if !ids.is_empty() {
-            self.group_owners.insert(owner.clone(), ids);
-        }
-        if !keys.is_empty() {
-            self.owners.insert(owner.clone(), keys);
+        if !entries.is_empty() || !ids.is_empty() {
+            self.owners.insert(shared, Owned { flows: entries.into(), groups: ids.into() });
         }
         conflicts
     }
 
     /// Removes all flows and groups of `owner`.
     pub fn remove(&mut self, owner: &Owner) {
-        for id in self.group_owners.remove(owner).unwrap_or_default() {
+        let Some(owned) = self.owners.remove(owner) else { return };
+        for id in owned.groups {
             self.groups.remove(&id);
         }
-        for key in self.owners.remove(owner).unwrap_or_default() {
-            self.flows.remove(&key);
+        for entry in owned.flows {
+            if let Some(table) = self.tables.get_mut(&entry.flow.table) {
+                table.remove(&entry);
+            }
         }
     }
 
-    /// The flows in order of table, descending priority, match.
+    /// The flows in order of table, descending priority, match. They are put into that order on the spot.
     pub fn iter(&self) -> impl Iterator<Item = &Flow> {
-        self.flows.values().map(|entry| &entry.flow)
+        self.tables.values().flat_map(in_order).map(|entry| &entry.flow)
     }
 
     /// The groups by number.
@@ -184,24 +174,40 @@ impl FlowSet {
 
     /// The flows of one table in the order in which a packet meets them, with their owners.
     pub fn table(&self, table: u8) -> impl Iterator<Item = (&Flow, &Owner)> {
-        let first = FlowKey { table, priority: Reverse(u16::MAX), fields: Match::new() };
-        self.flows
-            .range(first..)
-            .take_while(move |(key, _)| key.table == table)
-            .map(|(_, entry)| (&entry.flow, &entry.owner))
+        self.tables.get(&table).into_iter().flat_map(in_order).map(|entry| (&entry.flow, &*entry.owner))
+    }
+
+    /// Calls `visit` with the flows of a table whose tests hold for a packet with those `values`, in no particular
+    /// order. `visit` says which priority a flow must have at least to be of interest from then on. Of tunnel
+    /// options the caller must see to it itself.
+    pub fn matching<'a>(
+        &'a self,
+        table: u8,
+        values: impl Fn(Field) -> u128,
+        mut visit: impl FnMut(&'a Flow, &'a Owner) -> u16,
+    ) {
+        if let Some(table) = self.tables.get(&table) {
+            table.matching(values, |entry| visit(&entry.flow, &entry.owner));
+        }
     }
 
     /// Who has flows here.
     #[must_use]
     pub fn owners(&self) -> BTreeSet<&Owner> {
-        self.owners.keys().collect()
+        self.owners.keys().map(|owner| &**owner).collect()
     }
 
     /// The flow with the same table, priority and match.
     #[must_use]
     pub fn get(&self, flow: &Flow) -> Option<&Flow> {
-        self.flows.get(&FlowKey::of(flow)).map(|entry| &entry.flow)
+        self.tables.get(&flow.table)?.get(flow).map(|entry| &entry.flow)
     }
+}
+
+fn in_order(table: &FlowTable) -> Vec<&Entry> {
+    let mut entries: Vec<&Entry> = table.entries().collect();
+    entries.sort_unstable_by_key(|entry| FlowKey::of(&entry.flow));
+    entries
 }
 
 #[cfg(test)]

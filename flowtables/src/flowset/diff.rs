@@ -1,9 +1,12 @@
 //! What must change on a switch so that it holds the desired flows.
 
+use std::collections::BTreeMap;
+
+use hashbrown::HashSet;
 use openflow::{Flow, FlowMod};
 
-use super::{FlowKey, FlowSet};
-use std::collections::BTreeMap;
+use super::FlowSet;
+use super::table::FlowKey;
 
 /// The difference between the flows a switch should have and those it has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,23 +33,27 @@ pub struct Change {
 /// Several actual flows with the same key cannot come from a switch; of such, the last counts.
 #[must_use]
 pub fn diff<'a>(actual: impl IntoIterator<Item = &'a Flow>, desired: &FlowSet) -> Diff {
-    let actual: BTreeMap<FlowKey, &Flow> = actual.into_iter().map(|flow| (FlowKey::of(flow), flow)).collect();
-    let mut diff = Diff::default();
-    for (key, entry) in &desired.flows {
-        match actual.get(key) {
-            None => diff.missing.push(entry.flow.clone()),
-            Some(found) if **found != entry.flow => {
-                diff.changed.push(Change { actual: (*found).clone(), desired: entry.flow.clone() });
-            }
-            Some(_) => {}
+    let mut there: HashSet<*const Flow> = HashSet::with_capacity(desired.len());
+    let mut changed: BTreeMap<FlowKey<'_>, Change> = BTreeMap::new();
+    let mut extra: BTreeMap<FlowKey<'_>, &Flow> = BTreeMap::new();
+    for flow in actual {
+        let Some(wanted) = desired.get(flow) else {
+            extra.insert(FlowKey::of(flow), flow);
+            continue;
+        };
+        there.insert(wanted);
+        if flow != wanted {
+            changed.insert(FlowKey::of(flow), Change { actual: flow.clone(), desired: wanted.clone() });
+        } else if !changed.is_empty() {
+            changed.remove(&FlowKey::of(flow));
         }
     }
-    diff.extra = actual
-        .into_iter()
-        .filter(|(key, _)| !desired.flows.contains_key(key))
-        .map(|(_, flow)| flow.clone())
-        .collect();
-    diff
+    let mut missing = Vec::new();
+    // To put all flows in order takes longer than to compare them, and mostly nothing is missing.
+    if there.len() < desired.len() {
+        missing.extend(desired.iter().filter(|flow| !there.contains(&std::ptr::from_ref(*flow))).cloned());
+    }
+    Diff { missing, extra: extra.into_values().cloned().collect(), changed: changed.into_values().collect() }
 }
 
 impl Diff {

@@ -139,3 +139,95 @@ fn groups_are_there_before_the_flows_that_use_them_and_go_after() {
     assert_eq!(diff.len(), 3);
     assert!(groups::diff(set.groups(), &set).is_empty());
 }
+
+/// The flows of a set as they lie in memory.
+fn addresses(set: &FlowSet) -> BTreeSet<*const Flow> {
+    set.iter().map(std::ptr::from_ref).collect()
+}
+
+#[test]
+fn a_change_touches_no_flow_of_another_owner() {
+    let flows = |n: u32| {
+        vec![flow(&format!("table=1,reg0={n},actions=drop")), flow(&format!("reg1={n},actions=drop"))]
+    };
+    let mut set = FlowSet::new();
+    for n in 0..50 {
+        set.replace(&tenant(n), flows(n));
+    }
+    // Copies keep what they share, so that no address is used again.
+    let before = set.clone();
+    set.replace(&tenant(50), flows(50));
+    let added = set.clone();
+    set.replace(&tenant(7), flows(77));
+    let [before, added, replaced] = [&before, &added, &set].map(addresses);
+    assert_eq!((before.difference(&added).count(), added.difference(&before).count()), (0, 2));
+    assert_eq!((added.difference(&replaced).count(), replaced.difference(&added).count()), (2, 2));
+}
+
+#[test]
+fn of_an_owners_own_flows_the_last_counts() {
+    let mut set = FlowSet::new();
+    let flows = ["reg0=1,actions=output:1", "reg0=2,actions=drop", "reg0=1,actions=output:2"];
+    assert_eq!(set.replace(&Owner::Base, flows.map(flow).to_vec()), []);
+    assert_eq!(texts(set.iter()), ["reg0=0x1 actions=output:2", "reg0=0x2 actions=drop"]);
+    set.remove(&Owner::Base);
+    assert!(set.is_empty());
+}
+
+mod search {
+    use openflow::Field;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Tests of few bits of few fields, so that packets hit often and shapes come and go.
+    fn any_flow() -> impl Strategy<Value = Flow> {
+        let tests = prop::collection::vec((0u8..3, 0u32..4, prop_oneof![Just(3u32), Just(1), Just(2)]), 0..3);
+        (0u8..2, 0u16..4, tests).prop_map(|(table, priority, tests)| {
+            let fields = tests.into_iter().fold(openflow::Match::new(), |fields, (n, value, mask)| {
+                fields.with_masked(Field::reg(n).unwrap(), value, mask)
+            });
+            Flow { table, priority, fields, ..Flow::default() }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn finds_what_trying_every_flow_finds(
+            changes in prop::collection::vec((0u32..6, prop::collection::vec(any_flow(), 0..8)), 1..12),
+            packet in [0u32..4, 0..4, 0..4],
+        ) {
+            let mut set = FlowSet::new();
+            for (owner, flows) in changes {
+                set.replace(&tenant(owner), flows);
+            }
+            let value = |field: Field| {
+                (0..3).find(|&n| Field::reg(n) == Some(field)).map_or(0, |n| packet[usize::from(n)].into())
+            };
+            for table in 0..2 {
+                let holds = |flow: &Flow| flow.fields.iter().all(|(f, v, m)| value(f) & m == v);
+                let tried: Vec<&Flow> = set.table(table).map(|(flow, _)| flow).filter(|flow| holds(flow)).collect();
+                let mut all = Vec::new();
+                set.matching(table, value, |flow, _| {
+                    all.push(flow);
+                    0
+                });
+                all.sort_unstable_by_key(|flow| FlowKey::of(flow));
+                prop_assert_eq!(&all, &tried);
+
+                // Where only the best are asked for, those of the greatest priority are among the answers.
+                let mut best = Vec::new();
+                set.matching(table, value, |flow, _| {
+                    best.push(flow);
+                    flow.priority
+                });
+                let most = tried.first().map(|flow| flow.priority);
+                best.retain(|flow| Some(flow.priority) == most);
+                best.sort_unstable_by_key(|flow| FlowKey::of(flow));
+                let expected: Vec<&Flow> = tried.into_iter().filter(|flow| Some(flow.priority) == most).collect();
+                prop_assert_eq!(best, expected);
+                prop_assert!(set.iter().all(|flow| set.get(flow) == Some(flow)));
+            }
+        }
+    }
+}

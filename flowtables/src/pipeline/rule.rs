@@ -132,9 +132,10 @@ impl Rule {
     }
 
     /// The finished flow, with the owner's cookie.
-    pub(crate) fn of(self, owner: &Owner) -> Flow {
+    pub(crate) fn of(mut self, owner: &Owner) -> Flow {
         let mut instructions = Vec::with_capacity(2);
         if !self.actions.is_empty() {
+            self.actions.shrink_to_fit();
             instructions.push(Instruction::ApplyActions(self.actions));
         }
         if let Some(next) = self.goto {

@@ -1,5 +1,7 @@
 //! Which flow of a table a packet hits: priorities, overlaps, conjunctions.
 
+use std::cmp::Reverse;
+
 use openflow::{Action, Field, Flow, Instruction};
 
 use super::Packet;
@@ -54,22 +56,37 @@ fn hit(plain: Vec<Candidate<'_>>) -> Option<Hit<'_>> {
     Some(Hit { flow, owner, overlaps, conjunction: None })
 }
 
-/// The flows that match and may count, by descending priority: clauses of conjunctions, and the others.
+/// The flows that match and may count, by descending priority: clauses of conjunctions, and the others, of which
+/// only those of the greatest priority.
 fn candidates<'a>(
     flows: &'a FlowSet,
     table: u8,
     packet: &Packet,
 ) -> (Vec<Candidate<'a>>, Vec<Candidate<'a>>) {
-    let mut clauses = Vec::new();
+    let mut clauses: Vec<Candidate<'a>> = Vec::new();
     let mut plain: Vec<Candidate<'a>> = Vec::new();
-    for (flow, owner) in flows.table(table) {
-        if plain.first().is_some_and(|(best, _)| best.priority > flow.priority) {
-            break;
-        }
-        if packet.hits(flow) {
-            if is_clause(flow) { &mut clauses } else { &mut plain }.push((flow, owner));
-        }
-    }
+    let mut best = 0;
+    flows.matching(
+        table,
+        |field| packet.get(field),
+        |flow, owner| {
+            if !packet.hits_wide(flow) {
+                return best;
+            }
+            if is_clause(flow) {
+                clauses.push((flow, owner));
+            } else {
+                best = flow.priority;
+                plain.push((flow, owner));
+            }
+            best
+        },
+    );
+    clauses.retain(|(flow, _)| flow.priority >= best);
+    plain.retain(|(flow, _)| flow.priority == best);
+    let place = |(flow, _): &Candidate<'a>| (Reverse(flow.priority), &flow.fields);
+    clauses.sort_unstable_by(|a, b| place(a).cmp(&place(b)));
+    plain.sort_unstable_by(|a, b| place(a).cmp(&place(b)));
     (clauses, plain)
 }
 

@@ -297,7 +297,7 @@ impl Packet {
     }
 
     /// The part of a match that is wider than 128 bits.
-    fn hits_wide(&self, flow: &Flow) -> bool {
+    pub(super) fn hits_wide(&self, flow: &Flow) -> bool {
         flow.fields.wide().all(|entry| {
             let WideField::Known(field) = entry.field else { return false };
             // A match on an option asks that it be there, whatever its value.
