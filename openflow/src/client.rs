@@ -14,6 +14,7 @@ use crate::message::{
     SwitchConfig, SwitchDesc, VERSION,
 };
 use crate::session::SessionConfig;
+use crate::text::Names;
 
 mod bundle;
 mod endpoint;
@@ -297,6 +298,18 @@ impl Switch {
     pub async fn port_desc(&self) -> Result<Vec<PortDesc>, ClientError> {
         match self.multipart_request(MultipartRequest::PortDesc).await? {
             MultipartReply::PortDesc(ports) => Ok(ports),
+            _ => Err(ClientError::UnexpectedReply),
+        }
+    }
+
+    /// What the switch's ports and tables are called, for text with names.
+    ///
+    /// # Errors
+    /// If the connection is gone or the switch refuses.
+    pub async fn names(&self) -> Result<Names, ClientError> {
+        let ports = self.port_desc().await?;
+        match self.multipart_request(MultipartRequest::TableFeatures(Vec::new())).await? {
+            MultipartReply::TableFeatures(tables) => Ok(Names::new(&ports, &tables)),
             _ => Err(ClientError::UnexpectedReply),
         }
     }

@@ -77,5 +77,5 @@ pub use message::{
     PortDesc,
 };
 pub use port::OfPort;
-pub use text::{ParseError, parse_actions};
+pub use text::{Names, ParseError, Show, parse_actions};
 pub use wire::{DecodeError, EncodeError, Reason};

@@ -5,6 +5,8 @@
 
 mod error;
 mod lexer;
+mod meter;
+mod names;
 mod parse_action;
 mod parse_ct;
 mod parse_flow;
@@ -13,13 +15,18 @@ mod parse_learn;
 mod parse_match;
 mod parse_nicira;
 mod print_action;
+mod print_async;
 mod print_flow;
 mod print_group;
 mod print_match;
 mod print_message;
+mod print_port;
+mod print_request;
+mod print_stats;
 mod value;
 
 pub use error::ParseError;
+pub use names::{Names, Show};
 pub(crate) use parse_action::canonical_set_field;
 pub use parse_action::parse_actions;
 pub(crate) use print_action::note_len;

@@ -458,3 +458,136 @@ async fn connector_waits_for_the_switch() {
     drop(listener);
     assert!(!path.exists());
 }
+
+/// `dump-meters` has a line for each band; here, a line for each meter.
+fn ofctl_meters(ovs: &Ovs) -> BTreeSet<String> {
+    let dump = ovs.ofctl(&["dump-meters", "br0"], "");
+    let dump = dump.split_once('\n').map_or("", |(_, meters)| meters).trim();
+    dump.split("\n\n").map(|meter| meter.replace("bands=\n", "bands=").replace('\n', " ")).collect()
+}
+
+#[tokio::test]
+async fn meters_are_written_and_read_as_ovs_ofctl_does() {
+    use openflow::message::{Meter, MeterMod, MeterModCommand};
+    use openflow::{Message, MultipartReply, MultipartRequest};
+
+    let ovs = Ovs::start();
+    let switch = connect(&ovs).await;
+    let texts = [
+        "meter=1 kbps burst stats bands=type=drop rate=100 burst_size=5",
+        "meter=2,pktps,band=type=drop,rate=9",
+        "kbps,meter=0x30,bands=type=drop,rate=0x10,burst_size=0",
+        "meter=4 pktps bands=\ntype=drop rate=1\ntype=drop rate=4294967295",
+        "meter=controller pktps band=type=drop,rate=7",
+        "meter=slowpath kbps stats band=type=drop,rate=4",
+    ];
+    let parsed: Vec<Meter> = texts.map(|text| text.parse().unwrap()).to_vec();
+    let printed: BTreeSet<String> = parsed.iter().map(Meter::to_string).collect();
+    let dumped =
+        async || match switch.multipart_request(MultipartRequest::MeterConfig(Meter::ALL)).await.unwrap() {
+            MultipartReply::MeterConfig(meters) => meters,
+            other => panic!("{other:?}"),
+        };
+    // The text that we take is what ovs-ofctl takes, ...
+    for text in texts {
+        assert_eq!(ovs.ofctl(&["add-meter", "br0", text], ""), "", "{text}");
+    }
+    let by_ofctl = dumped().await;
+    assert_eq!(ofctl_meters(&ovs), printed);
+    assert_eq!(by_ofctl.iter().map(Meter::to_string).collect::<BTreeSet<_>>(), printed);
+    // ... and what we send is what it sends.
+    assert_eq!(ovs.ofctl(&["del-meters", "br0"], ""), "");
+    for meter in &parsed {
+        let add = MeterMod { command: MeterModCommand::Add, meter: meter.clone() };
+        switch.send(&Message::MeterMod(add)).await.unwrap();
+    }
+    switch.barrier().await.unwrap();
+    let sort = |mut meters: Vec<Meter>| {
+        meters.sort_by_key(|meter| meter.id);
+        meters
+    };
+    assert_eq!(sort(dumped().await), sort(by_ofctl));
+    assert_eq!(ofctl_meters(&ovs), printed);
+    let delete = MeterMod::parse(MeterModCommand::Delete, "meter=all").unwrap();
+    switch.send(&Message::MeterMod(delete)).await.unwrap();
+    switch.barrier().await.unwrap();
+    assert_eq!(dumped().await, []);
+}
+
+/// What `ovs-ofctl` refuses to read, we refuse to read.
+#[test]
+fn wrong_meters_are_refused_as_by_ovs_ofctl() {
+    use openflow::message::Meter;
+    let ovs = Ovs::start();
+    for text in [
+        "meter=0 kbps band=type=drop rate=1",
+        "meter=5 band=type=drop,rate=1",
+        "meter=6 kbps",
+        "meter=7,kbps,band=rate=5",
+        "meter=9 kbps,burst band=type=drop,rate=1",
+        "meter=10 kbps band=type=drop,rate=0",
+        "meter=11 kbps band=type=dscp_remark,rate=4",
+        "meter=12 kbps band=type=drop rate=4 burst_size=9",
+        "meter=13 kbps bands=",
+        "meter=14 kbps band=type=drop",
+        "meter=0xffff0001 kbps band=type=drop rate=3",
+        "meter=15 kbps band=type=drop rate=3 prec_level=7",
+        "meter=18 kbps foo=1 band=type=drop rate=3",
+        "meter=19 kbps band=type=foo rate=3",
+    ] {
+        let said = ovs.ofctl(&["add-meter", "br0", text], "");
+        assert!(said.starts_with("ovs-ofctl: "), "{text}: {said}");
+        assert!(text.parse::<Meter>().is_err(), "{text}");
+    }
+}
+
+/// Names on the switch, in text both ways, beside `ovs-ofctl --names`.
+#[tokio::test]
+async fn names_are_those_of_ovs_ofctl() {
+    let ovs = Ovs::start();
+    for (port, name) in [(1, "p1"), (2, "eth0.5"), (3, "7up-x"), (4, "veth-a_b"), (5, "a b"), (6, "a_b")] {
+        let request = format!("ofport_request={port}");
+        ovs.vsctl(&["add-port", "br0", name, "--", "set", "interface", name, "type=dummy", &request]);
+    }
+    for (table, name) in [("0", "classify"), ("20", "\"from vxlan\""), ("21", "x21")] {
+        let name = format!("name={name}");
+        let set = format!("flow_tables:{table}=@t");
+        ovs.vsctl(&["--", "--id=@t", "create", "flow_table", &name, "--", "set", "bridge", "br0", &set]);
+    }
+    let switch = connect(&ovs).await;
+    let names = switch.names().await.unwrap();
+    assert_eq!((names.port("eth0.5"), names.table("classify")), (Some(openflow::OfPort(2)), Some(0)));
+
+    // Flows that ovs-ofctl reads with names are those that we read with names.
+    let texts = [
+        "table=classify,priority=1,in_port=p1,actions=veth-a_b,output:7up-x,output:\"eth0.5\"",
+        "table=x21,priority=2,in_port=br0,actions=output(port=p1,max_len=100),enqueue:p1:5,LOCAL,IN_PORT",
+        "priority=3,ip,actions=learn(table=x21,in_port=\"7up-x\",output:NXM_OF_IN_PORT[]),ct(commit,table=x21)",
+        "priority=4,actset_output=a_b,actions=bundle(eth_src,0,hrw,ofport,members:p1,veth-a_b)",
+        "priority=5,actions=set_field:veth-a_b->in_port,resubmit:p1,resubmit(p1,x21),resubmit(,20)",
+        "priority=6,actions=clone(resubmit(p1,classify),p1),sample(probability=5,collector_set_id=1,\
+         obs_domain_id=2,obs_point_id=3,sampling_port=p1),goto_table:x21",
+        "priority=7,ct_state=+trk,ip,actions=ct(commit,exec(set_field:1->ct_mark)),write_actions(output:p1)",
+    ];
+    for text in texts {
+        assert_eq!(ovs.ofctl(&["add-flow", "br0", text], ""), "", "{text}");
+    }
+    let parsed: BTreeSet<Flow> = texts.iter().map(|text| names.parse_flow(text).unwrap()).collect();
+    assert_eq!(dump(&switch).await.into_iter().collect::<BTreeSet<_>>(), parsed);
+
+    // What it prints with names we print with names, and both are read back.
+    let theirs = ovs.ofctl(&["--no-stats", "--names", "dump-flows", "br0"], "");
+    let theirs: BTreeSet<String> = theirs.lines().map(str::to_owned).collect();
+    let ours: BTreeSet<String> = parsed.iter().map(|flow| names.show(flow).to_string()).collect();
+    assert_eq!(ours, theirs);
+    for flow in &parsed {
+        assert_eq!(names.parse_flow(&names.show(flow).to_string()).unwrap(), *flow);
+    }
+
+    let group = "group_id=1,type=ff,bucket=watch_port:p1,actions=output:7up-x";
+    assert_eq!(ovs.ofctl(&["add-group", "br0", group], ""), "");
+    let theirs = ovs.ofctl(&["--names", "dump-groups", "br0"], "");
+    let group = names.parse_group(group).unwrap();
+    assert!(theirs.contains(&names.show(&group).to_string()), "{theirs}");
+    assert_eq!(switch.dump_groups().await.unwrap(), [group]);
+}

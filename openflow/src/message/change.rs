@@ -77,6 +77,17 @@ pub struct Meter {
     pub bands: Vec<MeterBand>,
 }
 
+impl Meter {
+    /// Highest number of an ordinary meter (`OFPM_MAX`).
+    pub const MAX: u32 = 0xffff_0000;
+    /// What goes through the slow path of the switch (`OFPM_SLOWPATH`).
+    pub const SLOWPATH: u32 = 0xffff_fffd;
+    /// What goes to controllers (`OFPM_CONTROLLER`).
+    pub const CONTROLLER: u32 = 0xffff_fffe;
+    /// All meters, where a meter is a filter (`OFPM_ALL`).
+    pub const ALL: u32 = 0xffff_ffff;
+}
+
 /// `OFPMF_*`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct MeterFlags(pub u16);

@@ -3,28 +3,38 @@
 use std::ops::Range;
 
 use nom::branch::alt;
-use nom::bytes::complete::{is_not, take_while};
-use nom::character::complete::char;
+use nom::bytes::complete::{is_not, tag, take_while};
+use nom::character::complete::{anychar, char};
 use nom::combinator::recognize;
 use nom::multi::many0_count;
 use nom::sequence::delimited;
 use nom::{IResult, Parser};
 
 use super::error::ParseError;
+use super::names::Names;
 
 /// How deep parentheses may nest; `ovs-ofctl` has far less use for it than this.
 const MAX_DEPTH: usize = 32;
 
-/// A piece of the input, with its offset.
+/// A piece of the input, with its offset, and the names that it may use.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Text<'a> {
     s: &'a str,
     at: usize,
+    names: Option<&'a Names>,
 }
 
 impl<'a> Text<'a> {
     pub(super) fn new(s: &'a str) -> Self {
-        Text { s, at: 0 }
+        Text { s, at: 0, names: None }
+    }
+
+    pub(super) fn with_names(s: &'a str, names: &'a Names) -> Self {
+        Text { s, at: 0, names: Some(names) }
+    }
+
+    pub(super) fn names(self) -> Option<&'a Names> {
+        self.names
     }
 
     pub(super) fn as_str(self) -> &'a str {
@@ -46,7 +56,7 @@ impl<'a> Text<'a> {
     /// Splits after `n` bytes, or at the end if there are fewer.
     pub(super) fn split_at(self, n: usize) -> (Self, Self) {
         let (head, tail) = self.s.split_at_checked(n).unwrap_or((self.s, ""));
-        (Text { s: head, at: self.at }, Text { s: tail, at: self.at + head.len() })
+        (Text { s: head, ..self }, Text { s: tail, at: self.at + head.len(), ..self })
     }
 
     pub(super) fn skip(self, n: usize) -> Self {
@@ -54,13 +64,29 @@ impl<'a> Text<'a> {
     }
 
     pub(super) fn split_once(self, separator: char) -> Option<(Self, Self)> {
-        let at = self.s.find(separator)?;
-        Some((self.split_at(at).0, self.skip(at + separator.len_utf8())))
+        self.split_once_str(separator.encode_utf8(&mut [0; 4]))
     }
 
     pub(super) fn split_once_str(self, separator: &str) -> Option<(Self, Self)> {
-        let at = self.s.find(separator)?;
+        let at = self.find(separator)?;
         Some((self.split_at(at).0, self.skip(at + separator.len())))
+    }
+
+    /// Where `separator` is, outside of quotes.
+    fn find(self, separator: &str) -> Option<usize> {
+        let mut rest = self;
+        loop {
+            let found = rest.s.find(separator)?;
+            match rest.s.find('"').filter(|quote| *quote < found) {
+                None => return Some(rest.at + found - self.at),
+                Some(quote) => {
+                    let name = rest.skip(quote);
+                    // A quote that is never closed stands for itself.
+                    let len = quoted(name.s).map_or(1, |(_, name)| name.len());
+                    rest = name.skip(len);
+                }
+            }
+        }
     }
 
     pub(super) fn split(self, separator: char) -> impl Iterator<Item = Text<'a>> {
@@ -85,12 +111,12 @@ impl<'a> Text<'a> {
     }
 
     pub(super) fn strip_suffix(self, suffix: &str) -> Option<Self> {
-        self.s.strip_suffix(suffix).map(|s| Text { s, at: self.at })
+        self.s.strip_suffix(suffix).map(|s| Text { s, ..self })
     }
 
     pub(super) fn trim(self) -> Self {
         let skipped = self.s.len() - self.s.trim_start().len();
-        Text { s: self.s.trim(), at: self.at + skipped }
+        Text { s: self.s.trim(), at: self.at + skipped, ..self }
     }
 
     /// The rest of the input from where `s`, a tail of this text, begins.
@@ -146,14 +172,20 @@ fn parenthesised(depth: usize, input: &str) -> IResult<&str, &str> {
         return Err(nom::Err::Failure(nom::error::Error::new(input, nom::error::ErrorKind::TooLarge)));
     }
     let nested = |i| parenthesised(depth + 1, i);
-    delimited(char('('), recognize(many0_count(alt((is_not("()"), recognize(nested))))), char(')'))
-        .parse(input)
+    let inner = alt((is_not("()\""), quoted, tag("\""), recognize(nested)));
+    delimited(char('('), recognize(many0_count(inner)), char(')')).parse(input)
 }
 
-/// A value up to the next separator outside parentheses.
+/// `"..."` with `\"` inside.
+fn quoted(input: &str) -> IResult<&str, &str> {
+    let escaped = recognize((char('\\'), anychar));
+    recognize(delimited(char('"'), many0_count(alt((is_not("\"\\"), escaped))), char('"'))).parse(input)
+}
+
+/// A value up to the next separator outside parentheses and quotes.
 fn value(input: &str) -> IResult<&str, &str> {
     let nested = |i| parenthesised(0, i);
-    recognize(many0_count(alt((is_not("(, \t\r\n"), recognize(nested))))).parse(input)
+    recognize(many0_count(alt((is_not("(\", \t\r\n"), quoted, tag("\""), recognize(nested))))).parse(input)
 }
 
 /// Splits a list into its items.
@@ -166,7 +198,10 @@ pub(super) fn items(text: Text<'_>) -> Result<Vec<Item<'_>>, ParseError> {
             return Ok(list);
         }
         let start = rest;
-        let key_end = rest.s.find(|c| ":=(, \t\r\n".contains(c)).unwrap_or(rest.s.len());
+        let key_end = match quoted(rest.s) {
+            Ok((_, name)) => name.len(),
+            Err(_) => rest.s.find(|c| ":=(, \t\r\n".contains(c)).unwrap_or(rest.s.len()),
+        };
         let (key, after) = rest.split_at(key_end);
         let unbalanced = || start.error("unbalanced parentheses");
         let none = after.split_at(0).0;

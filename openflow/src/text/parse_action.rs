@@ -88,7 +88,7 @@ pub(super) fn parse_instructions(
                 let (value, mask) = value_and_mask(Field::METADATA, text)?;
                 (3, Instruction::WriteMetadata { value: value as u64, mask: mask as u64 })
             }
-            "goto_table" => (4, Instruction::GotoTable(number_u8(item.required()?)?)),
+            "goto_table" => (4, Instruction::GotoTable(item.required()?.table()?)),
             "drop" if item.delimiter == Delimiter::None => {
                 if list.len() > 1 {
                     return Err(item.whole.error("`drop` must stand alone"));
@@ -509,7 +509,7 @@ fn parse_resubmit(item: &Item<'_>) -> Result<Action, ParseError> {
     let in_port_text = args.next().unwrap_or(item.value);
     let in_port = in_port(in_port_text)?;
     let table = match args.next().map(Text::trim).filter(|t| !t.is_empty()) {
-        Some(text) => Some(number_u8(text)?).filter(|&t| t != 255),
+        Some(text) => Some(text.table()?).filter(|&t| t != 255),
         None => None,
     };
     let with_ct = match args.next().map(Text::trim) {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::error::ParseError;
 use super::lexer::{Delimiter, Item, Text, items};
 use super::parse_action::{Context, parse_list, subfield};
-use super::value::{number_u8, number_u16};
+use super::value::number_u16;
 use crate::action::{Action, Ct, CtZone, Nat, NatKind};
 
 pub(super) fn parse_ct(item: &Item<'_>, context: Context<'_>) -> Result<Action, ParseError> {
@@ -17,7 +17,7 @@ pub(super) fn parse_ct(item: &Item<'_>, context: Context<'_>) -> Result<Action, 
             "force" => ct.force = true,
             "table" => {
                 let text = arg.required()?;
-                ct.recirc_table = Some(number_u8(text)?);
+                ct.recirc_table = Some(text.table()?);
                 if ct.recirc_table == Some(255) {
                     return Err(text.error("a table goes from 0 to 254"));
                 }

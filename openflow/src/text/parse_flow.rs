@@ -7,7 +7,7 @@ use super::lexer::{Delimiter, Item, Text, items};
 use super::parse_action::{Context, parse_instructions};
 use super::parse_match::MatchBuilder;
 use super::print_flow::FLAG_NAMES;
-use super::value::{number_u8, number_u16, number_u32, number_u64, port};
+use super::value::{number_u16, number_u32, number_u64, port};
 use crate::flow::{Flow, FlowFlags, FlowMod, FlowModCommand, GROUP_ANY, TABLE_ALL};
 use crate::port::OfPort;
 
@@ -71,7 +71,7 @@ impl ParsedFlow {
             return Ok(true);
         }
         match item.key.as_str() {
-            "table" => self.table = Some(number_u8(item.required()?)?),
+            "table" => self.table = Some(item.required()?.table()?),
             "priority" => flow.priority = number_u16(item.required()?)?,
             "idle_timeout" => flow.idle_timeout = number_u16(item.required()?)?,
             "hard_timeout" => flow.hard_timeout = number_u16(item.required()?)?,
@@ -102,18 +102,19 @@ impl FromStr for Flow {
 
     /// Parses what `ovs-ofctl add-flow` takes, and what `ovs-ofctl dump-flows` prints.
     fn from_str(s: &str) -> Result<Self, ParseError> {
-        let one = |text: Text<'_>| {
-            let parsed = parse(text)?;
-            if !parsed.has_actions {
-                return Err(text.skip(usize::MAX).error("expected `actions=` and what to do"));
-            }
-            if parsed.cookie_mask.is_some() {
-                return Err(text.error("a cookie with a mask selects flows; a flow has a plain one"));
-            }
-            Ok(Flow { table: parsed.table.unwrap_or(0), ..parsed.flow })
-        };
-        one(Text::new(s)).map_err(|error| error.with_input(s))
+        flow(Text::new(s)).map_err(|error| error.with_input(s))
     }
+}
+
+pub(super) fn flow(text: Text<'_>) -> Result<Flow, ParseError> {
+    let parsed = parse(text)?;
+    if !parsed.has_actions {
+        return Err(text.skip(usize::MAX).error("expected `actions=` and what to do"));
+    }
+    if parsed.cookie_mask.is_some() {
+        return Err(text.error("a cookie with a mask selects flows; a flow has a plain one"));
+    }
+    Ok(Flow { table: parsed.table.unwrap_or(0), ..parsed.flow })
 }
 
 impl FlowMod {
@@ -122,11 +123,11 @@ impl FlowMod {
     /// # Errors
     /// Says which word is wrong and what was expected.
     pub fn parse(command: FlowModCommand, s: &str) -> Result<FlowMod, ParseError> {
-        parse_flow_mod(command, Text::new(s)).map_err(|error| error.with_input(s))
+        flow_mod(command, Text::new(s)).map_err(|error| error.with_input(s))
     }
 }
 
-fn parse_flow_mod(command: FlowModCommand, text: Text<'_>) -> Result<FlowMod, ParseError> {
+pub(super) fn flow_mod(command: FlowModCommand, text: Text<'_>) -> Result<FlowMod, ParseError> {
     let is_delete = matches!(command, FlowModCommand::Delete | FlowModCommand::DeleteStrict);
     let parsed = parse(text)?;
     if !is_delete && !parsed.has_actions {

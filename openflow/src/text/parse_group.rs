@@ -13,7 +13,7 @@ impl FromStr for Group {
 
     /// Parses what `ovs-ofctl add-group` takes: `group_id=1,type=select,bucket=output:1`.
     fn from_str(s: &str) -> Result<Self, ParseError> {
-        parse_group(Text::new(s)).map_err(|error| error.with_input(s))
+        group(Text::new(s)).map_err(|error| error.with_input(s))
     }
 }
 
@@ -27,7 +27,7 @@ fn find_bucket(text: Text<'_>) -> Option<usize> {
     })
 }
 
-fn parse_group(text: Text<'_>) -> Result<Group, ParseError> {
+pub(super) fn group(text: Text<'_>) -> Result<Group, ParseError> {
     let (head, mut rest) = match find_bucket(text) {
         Some(at) => (text.split_at(at).0, Some(text.skip(at))),
         None => (text, None),

@@ -3,7 +3,7 @@
 use super::error::ParseError;
 use super::lexer::{Delimiter, Item, Text, items};
 use super::parse_action::{Context, action_field, constant, subfield};
-use super::value::{number_u8, number_u16, number_u32, number_u64, value_and_mask};
+use super::value::{number_u16, number_u32, number_u64, value_and_mask};
 use crate::action::{Action, Learn, LearnDestination, LearnSource, LearnSpec, Subfield};
 use crate::field::Field;
 
@@ -13,7 +13,7 @@ pub(super) fn parse_learn(item: &Item<'_>, _context: Context<'_>) -> Result<Acti
         match arg.key.as_str() {
             "table" => {
                 let text = arg.required()?;
-                learn.table = number_u8(text)?;
+                learn.table = text.table()?;
                 if learn.table == 255 {
                     return Err(text.error("a table goes from 0 to 254"));
                 }

@@ -186,13 +186,13 @@ impl FromStr for Match {
     /// Parses the match part of a flow, as `ofproto/trace` takes it too:
     /// `in_port=4,tcp,nw_src=10.130.0.6,ct_state=trk`.
     fn from_str(s: &str) -> Result<Self, ParseError> {
-        parse_match(s).map_err(|error| error.with_input(s))
+        fields(Text::new(s)).map_err(|error| error.with_input(s))
     }
 }
 
-fn parse_match(s: &str) -> Result<Match, ParseError> {
+pub(super) fn fields(text: Text<'_>) -> Result<Match, ParseError> {
     let mut builder = MatchBuilder::default();
-    for item in items(Text::new(s))? {
+    for item in items(text)? {
         if !builder.take(&item)? {
             return Err(item.key.error(format!("unknown field `{}`", item.key.as_str())));
         }

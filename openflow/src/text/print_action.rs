@@ -3,6 +3,7 @@
 use std::fmt::{self, Write};
 use std::net::IpAddr;
 
+use super::names::{Out, display, sealed};
 use super::value::{AltHex, write_value, write_wide};
 use crate::action::{
     Action, BundleAction, Controller, Ct, CtZone, Encap, Learn, LearnDestination, LearnSource, LearnSpec,
@@ -28,8 +29,13 @@ pub(super) const ENCAPS: &[(&str, u16, u16)] =
 /// Property class of NSH (`OFPPPC_NSH`).
 pub(super) const ENCAP_CLASS_NSH: u16 = 4;
 
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+display! {
+    /// As `ovs-ofctl` prints it.
+    Action;
+}
+
+impl sealed::Write for Action {
+    fn write(&self, f: &mut Out<'_>) -> fmt::Result {
         write_action(f, self)
     }
 }
@@ -46,7 +52,7 @@ impl fmt::Display for Subfield {
 }
 
 /// Actions with commas between.
-pub(crate) fn write_actions(f: &mut impl Write, actions: &[Action]) -> fmt::Result {
+pub(crate) fn write_actions(f: &mut Out<'_>, actions: &[Action]) -> fmt::Result {
     for (n, action) in actions.iter().enumerate() {
         if n > 0 {
             f.write_char(',')?;
@@ -63,14 +69,21 @@ fn bytes_in_dots(f: &mut impl Write, bytes: &[u8]) -> fmt::Result {
     Ok(())
 }
 
-fn write_action(f: &mut impl Write, action: &Action) -> fmt::Result {
+fn write_action(f: &mut Out<'_>, action: &Action) -> fmt::Result {
     match action {
         Action::Output(OfPort::CONTROLLER) => f.write_str("CONTROLLER:65535"),
         Action::Output(port) if port.reserved_name().is_some() => write!(f, "{port}"),
-        Action::Output(port) => write!(f, "output:{port}"),
+        Action::Output(port) => {
+            f.write_str("output:")?;
+            f.port(*port)
+        }
         Action::Controller(controller) => write_controller(f, controller),
         Action::OutputReg { src, .. } => write!(f, "output:{src}"),
-        Action::OutputTrunc { port, max_len } => write!(f, "output(port={port},max_len={max_len})"),
+        Action::OutputTrunc { port, max_len } => {
+            f.write_str("output(port=")?;
+            f.port(*port)?;
+            write!(f, ",max_len={max_len})")
+        }
         Action::Group(id) => write!(f, "group:{id}"),
         Action::SetField { field, value, mask } => {
             f.write_str("set_field:")?;
@@ -94,15 +107,18 @@ fn write_action(f: &mut impl Write, action: &Action) -> fmt::Result {
         Action::Load { dst, value } => write!(f, "load:{}->{dst}", AltHex((*value).into())),
         Action::StackPush(subfield) => write!(f, "push:{subfield}"),
         Action::StackPop(subfield) => write!(f, "pop:{subfield}"),
-        Action::Resubmit { in_port: Some(port), table: None, with_ct: false } => write!(f, "resubmit:{port}"),
+        Action::Resubmit { in_port: Some(port), table: None, with_ct: false } => {
+            f.write_str("resubmit:")?;
+            f.port(*port)
+        }
         Action::Resubmit { in_port, table, with_ct } => {
             f.write_str("resubmit(")?;
             if let Some(port) = in_port {
-                write!(f, "{port}")?;
+                f.port(*port)?;
             }
             f.write_char(',')?;
             if let Some(table) = table {
-                write!(f, "{table}")?;
+                f.table(*table)?;
             }
             f.write_str(if *with_ct { ",ct)" } else { ")" })
         }
@@ -213,7 +229,7 @@ fn write_controller(f: &mut impl Write, c: &Controller) -> fmt::Result {
     write!(f, "controller({})", args.join(","))
 }
 
-fn write_ct(f: &mut impl Write, ct: &Ct) -> fmt::Result {
+fn write_ct(f: &mut Out<'_>, ct: &Ct) -> fmt::Result {
     let mut args = Vec::new();
     if ct.commit {
         args.push("commit".to_owned());
@@ -221,7 +237,11 @@ fn write_ct(f: &mut impl Write, ct: &Ct) -> fmt::Result {
     if ct.force {
         args.push("force".to_owned());
     }
-    args.extend(ct.recirc_table.map(|table| format!("table={table}")));
+    if let Some(table) = ct.recirc_table {
+        let mut arg = "table=".to_owned();
+        f.over(&mut arg).table(table)?;
+        args.push(arg);
+    }
     match ct.zone {
         CtZone::Immediate(0) => {}
         CtZone::Immediate(zone) => args.push(format!("zone={zone}")),
@@ -234,7 +254,7 @@ fn write_ct(f: &mut impl Write, ct: &Ct) -> fmt::Result {
     }
     if !ct.exec.is_empty() {
         let mut arg = "exec(".to_owned();
-        write_actions(&mut arg, &ct.exec)?;
+        write_actions(&mut f.over(&mut arg), &ct.exec)?;
         arg.push(')');
         args.push(arg);
     }
@@ -286,8 +306,9 @@ fn write_nat_address(f: &mut impl Write, address: IpAddr, bracketed: bool) -> fm
     }
 }
 
-fn write_learn(f: &mut impl Write, learn: &Learn) -> fmt::Result {
-    write!(f, "learn(table={}", learn.table)?;
+fn write_learn(f: &mut Out<'_>, learn: &Learn) -> fmt::Result {
+    f.write_str("learn(table=")?;
+    f.table(learn.table)?;
     for (name, value) in [
         ("idle_timeout", learn.idle_timeout),
         ("hard_timeout", learn.hard_timeout),
@@ -323,7 +344,7 @@ fn write_learn(f: &mut impl Write, learn: &Learn) -> fmt::Result {
     f.write_char(')')
 }
 
-fn write_learn_spec(f: &mut impl Write, spec: &LearnSpec) -> fmt::Result {
+fn write_learn_spec(f: &mut Out<'_>, spec: &LearnSpec) -> fmt::Result {
     match (&spec.src, spec.dst) {
         (LearnSource::Field(src), LearnDestination::Match(dst)) if *src == dst => write!(f, "{dst}"),
         (LearnSource::Field(src), LearnDestination::Match(dst)) => write!(f, "{dst}={src}"),
@@ -359,27 +380,31 @@ fn write_multipath(f: &mut impl Write, m: &Multipath) -> fmt::Result {
     )
 }
 
-fn write_bundle(f: &mut impl Write, b: &BundleAction) -> fmt::Result {
+fn write_bundle(f: &mut Out<'_>, b: &BundleAction) -> fmt::Result {
     let algorithm = named(BUNDLE_ALGORITHMS, b.algorithm);
     let fields = named(HASH_FIELDS, b.fields);
-    let members: Vec<String> = b.members.iter().map(OfPort::to_string).collect();
-    let members = members.join(",");
     match b.dst {
-        None => write!(f, "bundle({fields},{},{algorithm},ofport,members:{members})", b.basis),
-        Some(dst) => {
-            write!(f, "bundle_load({fields},{},{algorithm},ofport,{dst},members:{members})", b.basis)
-        }
+        None => write!(f, "bundle({fields},{},{algorithm},ofport,members:", b.basis)?,
+        Some(dst) => write!(f, "bundle_load({fields},{},{algorithm},ofport,{dst},members:", b.basis)?,
     }
+    for (n, port) in b.members.iter().enumerate() {
+        if n > 0 {
+            f.write_char(',')?;
+        }
+        f.port(*port)?;
+    }
+    f.write_char(')')
 }
 
-fn write_sample(f: &mut impl Write, s: &Sample) -> fmt::Result {
+fn write_sample(f: &mut Out<'_>, s: &Sample) -> fmt::Result {
     write!(
         f,
         "sample(probability={},collector_set_id={},obs_domain_id={},obs_point_id={}",
         s.probability, s.collector_set_id, s.obs_domain_id, s.obs_point_id
     )?;
     if let Some(port) = s.sampling_port {
-        write!(f, ",sampling_port={port}")?;
+        f.write_str(",sampling_port=")?;
+        f.port(port)?;
     }
     f.write_str(match s.direction {
         SampleDirection::Unspecified => ")",

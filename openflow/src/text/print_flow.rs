@@ -2,7 +2,9 @@
 
 use std::fmt::{self, Write};
 
+use super::names::{Out, display, sealed};
 use super::print_action::write_actions;
+use super::print_match::write_fields;
 use super::value::AltHex;
 use crate::flow::{Flow, FlowFlags, FlowMod, FlowModCommand, NO_BUFFER};
 use crate::flow_match::Match;
@@ -18,15 +20,23 @@ pub(super) const FLAG_NAMES: &[(FlowFlags, &str)] = &[
     (FlowFlags::NO_BYT_COUNTS, "no_byte_counts"),
 ];
 
-/// One line as `ovs-ofctl --no-stats dump-flows` prints it, with its leading space.
-impl fmt::Display for Flow {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+display! {
+    /// One line as `ovs-ofctl --no-stats dump-flows` prints it, with its leading space.
+    Flow;
+    /// As `ovs-ofctl ofp-print` prints the body of a flow-mod: `ADD table:20 priority=100,ip actions=drop`.
+    FlowMod;
+}
+
+impl sealed::Write for Flow {
+    fn write(&self, f: &mut Out<'_>) -> fmt::Result {
         f.write_char(' ')?;
         if self.cookie != 0 {
             write!(f, "cookie={:#x}, ", self.cookie)?;
         }
-        if self.table != 0 {
-            write!(f, "table={}, ", self.table)?;
+        if self.table != 0 || f.has_table_name(0) {
+            f.write_str("table=")?;
+            f.table(self.table)?;
+            f.write_str(", ")?;
         }
         for (name, value) in [
             ("idle_timeout", self.idle_timeout),
@@ -56,27 +66,18 @@ pub(super) fn write_flags(f: &mut impl Write, flags: FlowFlags) -> fmt::Result {
 }
 
 /// Priority and match, and a space if there is any of it.
-pub(super) fn write_match(f: &mut impl Write, priority: u16, fields: &Match) -> fmt::Result {
+pub(super) fn write_match(f: &mut Out<'_>, priority: u16, fields: &Match) -> fmt::Result {
     let has_priority = priority != Flow::DEFAULT_PRIORITY;
     if has_priority {
         write!(f, "priority={priority}")?;
     }
-    if !fields.is_empty() {
-        let fields = fields.to_string();
-        // A match may have nothing to show: a packet type of Ethernet goes without saying.
-        if has_priority && !fields.is_empty() {
-            f.write_char(',')?;
-        }
-        f.write_str(&fields)?;
-        if fields.is_empty() && !has_priority {
-            return Ok(());
-        }
-    }
-    if has_priority || !fields.is_empty() { f.write_char(' ') } else { Ok(()) }
+    // A match may have nothing to show: a packet type of Ethernet goes without saying.
+    let has_fields = write_fields(f, fields, if has_priority { "," } else { "" })?;
+    if has_priority || has_fields { f.write_char(' ') } else { Ok(()) }
 }
 
 /// `actions=` and all instructions as one list, `drop` if there are none.
-pub(crate) fn write_instructions(f: &mut impl Write, instructions: &[Instruction]) -> fmt::Result {
+pub(crate) fn write_instructions(f: &mut Out<'_>, instructions: &[Instruction]) -> fmt::Result {
     f.write_str("actions=")?;
     let mut separator = "";
     for instruction in instructions {
@@ -90,7 +91,7 @@ pub(crate) fn write_instructions(f: &mut impl Write, instructions: &[Instruction
     if separator.is_empty() { f.write_str("drop") } else { Ok(()) }
 }
 
-fn write_instruction(f: &mut impl Write, instruction: &Instruction) -> fmt::Result {
+fn write_instruction(f: &mut Out<'_>, instruction: &Instruction) -> fmt::Result {
     match instruction {
         Instruction::Meter(id) => write!(f, "meter:{id}"),
         Instruction::ApplyActions(actions) => write_actions(f, actions),
@@ -107,7 +108,10 @@ fn write_instruction(f: &mut impl Write, instruction: &Instruction) -> fmt::Resu
             write!(f, "write_metadata:{}", AltHex(u128::from(*value)))?;
             if *mask == u64::MAX { Ok(()) } else { write!(f, "/{}", AltHex(u128::from(*mask))) }
         }
-        Instruction::GotoTable(table) => write!(f, "goto_table:{table}"),
+        Instruction::GotoTable(table) => {
+            f.write_str("goto_table:")?;
+            f.table(*table)
+        }
         Instruction::Unknown { kind, raw } => {
             write!(f, "unknown_instruction({kind:#x},")?;
             raw.iter().try_for_each(|b| write!(f, "{b:02x}"))?;
@@ -116,9 +120,8 @@ fn write_instruction(f: &mut impl Write, instruction: &Instruction) -> fmt::Resu
     }
 }
 
-/// As `ovs-ofctl ofp-print` prints the body of a flow-mod: `ADD table:20 priority=100,ip actions=drop`.
-impl fmt::Display for FlowMod {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl sealed::Write for FlowMod {
+    fn write(&self, f: &mut Out<'_>) -> fmt::Result {
         f.write_str(match self.command {
             FlowModCommand::Add => "ADD",
             FlowModCommand::Modify => "MOD",
@@ -126,8 +129,9 @@ impl fmt::Display for FlowMod {
             FlowModCommand::Delete => "DEL",
             FlowModCommand::DeleteStrict => "DEL_STRICT",
         })?;
-        if self.flow.table != 0 {
-            write!(f, " table:{}", self.flow.table)?;
+        if self.flow.table != 0 || f.has_table_name(0) {
+            f.write_str(" table:")?;
+            f.table(self.flow.table)?;
         }
         f.write_char(' ')?;
         write_match(f, self.flow.priority, &self.flow.fields)?;
@@ -153,7 +157,9 @@ impl fmt::Display for FlowMod {
             write!(f, "buf:{:#x} ", self.buffer_id)?;
         }
         if self.out_port != OfPort::ANY && self.out_port != OfPort(0) {
-            write!(f, "out_port:{} ", self.out_port)?;
+            f.write_str("out_port:")?;
+            f.port(self.out_port)?;
+            f.write_char(' ')?;
         }
         write_flags(f, self.flow.flags)?;
         write_instructions(f, &self.flow.instructions)

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write};
 
+use super::names::{Out, display, sealed};
 use super::print_action::write_actions;
 use crate::group::{Bucket, Group, GroupMod, GroupModCommand, GroupType};
 use crate::port::OfPort;
@@ -18,9 +19,15 @@ impl fmt::Display for GroupType {
     }
 }
 
-/// As `ovs-ofctl dump-groups` prints it: `group_id=1,type=select,bucket=weight:100,actions=output:1`.
-impl fmt::Display for Group {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+display! {
+    /// As `ovs-ofctl dump-groups` prints it: `group_id=1,type=select,bucket=weight:100,actions=output:1`.
+    Group;
+    /// As `ovs-ofctl ofp-print` prints the body of a group-mod: `ADD group_id=1,type=all,bucket=actions=output:1`.
+    GroupMod;
+}
+
+impl sealed::Write for Group {
+    fn write(&self, f: &mut Out<'_>) -> fmt::Result {
         write!(f, "group_id={},type={}", self.id, self.kind)?;
         self.buckets.iter().try_for_each(|bucket| {
             f.write_char(',')?;
@@ -29,14 +36,16 @@ impl fmt::Display for Group {
     }
 }
 
-fn write_bucket(f: &mut fmt::Formatter<'_>, bucket: &Bucket, kind: GroupType) -> fmt::Result {
+fn write_bucket(f: &mut Out<'_>, bucket: &Bucket, kind: GroupType) -> fmt::Result {
     f.write_str("bucket=")?;
     // Weight 1 is what a bucket of a select group has if nobody says otherwise.
     if bucket.weight != u16::from(kind == GroupType::Select) {
         write!(f, "weight:{},", bucket.weight)?;
     }
     if bucket.watch_port != OfPort::ANY {
-        write!(f, "watch_port:{},", bucket.watch_port)?;
+        f.write_str("watch_port:")?;
+        f.port(bucket.watch_port)?;
+        f.write_char(',')?;
     }
     if bucket.watch_group != 0xffff_ffff {
         write!(f, "watch_group:{},", bucket.watch_group)?;
@@ -48,15 +57,15 @@ fn write_bucket(f: &mut fmt::Formatter<'_>, bucket: &Bucket, kind: GroupType) ->
     write_actions(f, &bucket.actions)
 }
 
-/// As `ovs-ofctl ofp-print` prints the body of a group-mod: `ADD group_id=1,type=all,bucket=actions=output:1`.
-impl fmt::Display for GroupMod {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl sealed::Write for GroupMod {
+    fn write(&self, f: &mut Out<'_>) -> fmt::Result {
         let word = match self.command {
             GroupModCommand::Add => "ADD",
             GroupModCommand::Modify => "MOD",
             GroupModCommand::AddOrModify => "ADD_OR_MOD",
             GroupModCommand::Delete => "DEL",
         };
-        write!(f, "{word} {}", self.group)
+        write!(f, "{word} ")?;
+        self.group.write(f)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write};
 
+use super::names::{Out, display, sealed};
 use super::value::{
     AltHex, CT_STATE, FRAGMENTS, Mac, TCP_FLAGS, TUN_FLAGS, write_flags, write_ipv4, write_ipv6,
     write_masked_flags, write_wide,
@@ -10,10 +11,22 @@ use crate::field::{Field, Prerequisite};
 use crate::flow_match::{Match, WideField};
 use crate::port::OfPort;
 
-impl fmt::Display for Match {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Printer { fields: self, f, first: true }.print()
+display! {
+    /// As `ovs-ofctl dump-flows` prints it: `ip,in_port=3,nw_src=10.0.0.0/8`.
+    Match;
+}
+
+impl sealed::Write for Match {
+    fn write(&self, f: &mut Out<'_>) -> fmt::Result {
+        write_fields(f, self, "").map(|_| ())
     }
+}
+
+/// Writes a match, after `lead` if there is any of it; whether there was.
+pub(super) fn write_fields(f: &mut Out<'_>, fields: &Match, lead: &str) -> Result<bool, fmt::Error> {
+    let mut printer = Printer { fields, f, lead: Some(lead) };
+    printer.print()?;
+    Ok(printer.lead.is_none())
 }
 
 /// The protocol words that stand for `dl_type` and `nw_proto`.
@@ -24,17 +37,15 @@ struct Protocol {
 
 struct Printer<'a, 'f, 'b> {
     fields: &'a Match,
-    f: &'f mut fmt::Formatter<'b>,
-    first: bool,
+    f: &'f mut Out<'b>,
+    /// What goes before the first item.
+    lead: Option<&'a str>,
 }
 
 impl Printer<'_, '_, '_> {
     fn separate(&mut self) -> fmt::Result {
-        if self.first {
-            self.first = false;
-            return Ok(());
-        }
-        self.f.write_char(',')
+        let separator = self.lead.take().unwrap_or(",");
+        self.f.write_str(separator)
     }
 
     fn word(&mut self, word: &str) -> fmt::Result {
@@ -52,7 +63,7 @@ impl Printer<'_, '_, '_> {
         &mut self,
         field: Field,
         name: &str,
-        write: impl FnOnce(&mut fmt::Formatter<'_>, u128, u128) -> fmt::Result,
+        write: impl FnOnce(&mut Out<'_>, u128, u128) -> fmt::Result,
     ) -> fmt::Result {
         let Some((value, mask)) = self.fields.get(field) else { return Ok(()) };
         self.word(name)?;
@@ -100,7 +111,7 @@ impl Printer<'_, '_, '_> {
     }
 
     fn port(&mut self, field: Field, name: &str) -> fmt::Result {
-        self.with(field, name, |f, value, _| write!(f, "{}", OfPort(value as u32)))
+        self.with(field, name, |f, value, _| f.port(OfPort(value as u32)))
     }
 
     fn print(&mut self) -> fmt::Result {

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::error::ParseError;
 use super::lexer::Text;
+use super::names::Out;
 use crate::field::{Field, Format, ones};
 use crate::flow_match::widen_port;
 use crate::port::OfPort;
@@ -120,15 +121,15 @@ pub(super) fn write_flags(f: &mut impl Write, names: &[&str], value: u128) -> fm
 }
 
 /// The value of a `set_field`, exact.
-pub(super) fn write_value(f: &mut impl Write, field: Field, value: u128) -> fmt::Result {
+pub(super) fn write_value(f: &mut Out<'_>, field: Field, value: u128) -> fmt::Result {
     match field.info().format {
         Format::Decimal => write!(f, "{value}"),
         Format::Hexadecimal => write!(f, "{}", AltHex(value)),
         Format::Ethernet => write!(f, "{}", Mac(value)),
         Format::Ipv4 => write_ipv4(f, value, ones(32)),
         Format::Ipv6 => write_ipv6(f, value, u128::MAX),
-        Format::Port if field.width() == 16 => write!(f, "{}", OfPort(widen_port(value))),
-        Format::Port => write!(f, "{}", OfPort(value as u32)),
+        Format::Port if field.width() == 16 => f.port(OfPort(widen_port(value))),
+        Format::Port => f.port(OfPort(value as u32)),
         Format::CtState => write_flags(f, CT_STATE, value),
         Format::TcpFlags => write_flags(f, TCP_FLAGS, value),
         Format::TunnelFlags => write_flags(f, TUN_FLAGS, value),
@@ -196,7 +197,7 @@ pub(super) fn number_u64(text: Text<'_>) -> Result<u64, ParseError> {
 /// A port: a number (0xff00 to 0xffff are the reserved ones of OpenFlow 1.0) or a reserved name.
 pub(super) fn port(text: Text<'_>) -> Result<OfPort, ParseError> {
     let s = text.as_str();
-    if let Some(port) = OfPort::by_reserved_name(s) {
+    if let Some(port) = OfPort::by_reserved_name(s).or_else(|| text.named_port()) {
         return Ok(port);
     }
     if s.eq_ignore_ascii_case("none") {

@@ -468,7 +468,7 @@ fn request() -> impl Strategy<Value = MultipartRequest> {
             },
         )
     };
-    let monitor = (any::<u32>(), 0u16..64, any::<u8>(), fields()).prop_map(|(id, flags, table, fields)| {
+    let monitor = (any::<u32>(), 1u16..64, any::<u8>(), fields()).prop_map(|(id, flags, table, fields)| {
         FlowMonitorRequest { id, flags: MonitorFlags(flags), table, fields, ..Default::default() }
     });
     prop_oneof![
@@ -645,6 +645,17 @@ fn ct_flush() -> impl Strategy<Value = CtFlush> {
     })
 }
 
+fn queues() -> impl Strategy<Value = QueueConfig> {
+    let properties = (option::of(0u16..=1000), option::of(0u16..=1000)).prop_map(|(min, max)| {
+        min.map(QueueProperty::MinRate).into_iter().chain(max.map(QueueProperty::MaxRate)).collect()
+    });
+    (1u32..0xff00, vec((any::<u32>(), properties), 0..4)).prop_map(|(port, queues)| {
+        let port = OfPort(port);
+        let queue = |(id, properties)| Queue { id, port, properties };
+        QueueConfig { port, queues: queues.into_iter().map(queue).collect() }
+    })
+}
+
 fn tlv_maps() -> impl Strategy<Value = Vec<TlvMap>> {
     vec((any::<u16>(), any::<u8>(), 1u8..31, 0u16..64), 0..5).prop_map(|l| {
         l.into_iter()
@@ -709,6 +720,7 @@ pub fn message() -> impl Strategy<Value = Message> {
         asynchronous().prop_map(Message::GetAsyncReply),
         asynchronous().prop_map(Message::SetAsync),
         (1u32..0xff00).prop_map(|port| Message::QueueGetConfigRequest(OfPort(port))),
+        queues().prop_map(Message::QueueGetConfigReply),
     ];
     let packets = prop_oneof![
         (0u8..3, 0u8..255, any::<u64>(), bytes(60)).prop_map(|(reason, table, cookie, mut data)| {
