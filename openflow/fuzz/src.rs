@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use openflow::message::Meter;
 use openflow::session::{Event, Session, SessionConfig};
-use openflow::{Envelope, Flow, Group, Match, parse_actions};
+use openflow::{Envelope, Flow, Group, Match, Names, OfPort, parse_actions};
 
 /// Any bytes: an error or a message; a message encodes again, prints, and decodes to itself.
 pub fn message(bytes: &[u8]) {
@@ -30,6 +31,18 @@ pub fn text(text: &str) {
     let _ = text.parse::<Match>();
     let _ = text.parse::<Group>();
     let _ = parse_actions(text);
+    if let Ok(meter) = text.parse::<Meter>() {
+        assert_eq!(meter.to_string().parse(), Ok(meter));
+    }
+    let mut names = Names::default();
+    names.add_port(OfPort(1), "p1");
+    names.add_port(OfPort(2), "a \"b\",(");
+    names.add_table(1, "t.1");
+    if let Ok(flow) = names.parse_flow(text) {
+        let printed = names.show(&flow).to_string();
+        let again = names.parse_flow(&printed).expect("what we print with names parses with them");
+        assert_eq!(names.show(&again).to_string(), printed);
+    }
 }
 
 /// Any stream, cut anywhere and with any pauses: the session ends or goes on, and never holds more than one message.

@@ -192,12 +192,34 @@ impl<'a> Reader<'a> {
         usize::from(len).checked_sub(read).ok_or_else(|| self.error(Reason::BadLength(len.into())))
     }
 
-    /// A fixed-width name, up to the first zero.
+    /// A fixed-width name, up to the first zero; the last byte is one, whatever it holds.
     pub(crate) fn name(&mut self, n: usize) -> Result<String> {
         let bytes = self.bytes(n)?;
-        let text = bytes.split(|&b| b == 0).next().unwrap_or(bytes);
-        Ok(String::from_utf8_lossy(text).into_owned())
+        let bytes = bytes.get(..n.saturating_sub(1)).unwrap_or(bytes);
+        Ok(name_from(bytes.split(|&b| b == 0).next().unwrap_or(bytes)))
     }
+}
+
+/// Names on the wire are bytes, and nothing says that they are UTF-8. A byte that is none becomes the character of the
+/// private use area that is this far from it, so that a name goes back as it came.
+const ESCAPES: u32 = 0xf700;
+
+fn name_from(bytes: &[u8]) -> String {
+    let escape =
+        |byte: &u8| char::from_u32(ESCAPES + u32::from(*byte)).unwrap_or(char::REPLACEMENT_CHARACTER);
+    let is_escape = |c: char| (ESCAPES + 0x80..=ESCAPES + 0xff).contains(&u32::from(c));
+    let mut name = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            // The same characters as they stand would go back as single bytes.
+            match is_escape(c) {
+                true => name.extend(c.encode_utf8(&mut [0; 4]).as_bytes().iter().map(escape)),
+                false => name.push(c),
+            }
+        }
+        name.extend(chunk.invalid().iter().map(escape));
+    }
+    name
 }
 
 /// Writes big-endian fields, and lengths once they are known.
@@ -277,12 +299,25 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// A name in a field of `n` bytes, cut to leave a zero at its end.
+    /// A name in a field of `n` bytes, cut between characters to leave a zero at its end.
     pub(crate) fn name(&mut self, name: &str, n: usize) {
-        let bytes = name.as_bytes();
-        let kept = bytes.get(..bytes.len().min(n.saturating_sub(1))).unwrap_or(bytes);
-        self.bytes(kept);
-        self.zeros(n - kept.len());
+        let end = self.buf.len() + n;
+        let mut utf8 = [0; 4];
+        for c in name.chars() {
+            let escaped;
+            let bytes = match u32::from(c).checked_sub(ESCAPES) {
+                Some(byte @ 0x80..=0xff) => {
+                    escaped = [byte as u8];
+                    &escaped[..]
+                }
+                _ => c.encode_utf8(&mut utf8).as_bytes(),
+            };
+            if self.buf.len() + bytes.len() >= end {
+                break;
+            }
+            self.bytes(bytes);
+        }
+        self.zeros(end - self.buf.len());
     }
 }
 

@@ -1,4 +1,4 @@
-//! The checks of the fuzz targets on vectors, corpus and damaged forms of both.
+//! The checks of the fuzz targets on their seeds, on what they have found, on vectors, corpus and damaged forms of both.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // A test may stop at the first surprise.
 
 #[path = "../fuzz/src.rs"]
@@ -6,7 +6,7 @@
 mod checks;
 mod support;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// All vectors.
 fn vectors() -> Vec<Vec<u8>> {
@@ -63,4 +63,47 @@ fn streams_cut_anywhere() {
         }
         checks::session(&input);
     }
+}
+
+/// The files of a target in `fuzz/seeds` and `fuzz/regressions`.
+fn inputs(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    let mut inputs = Vec::new();
+    for folder in ["seeds", "regressions"] {
+        // A target that has found nothing has no folder of regressions.
+        let Ok(files) = std::fs::read_dir(fuzz.join(folder).join(target)) else { continue };
+        inputs.extend(files.map(|file| file.unwrap().path()).map(|path| {
+            let content = std::fs::read(&path).unwrap();
+            (path, content)
+        }));
+    }
+    inputs
+}
+
+#[test]
+fn seeds_and_regressions() {
+    for target in ["message", "text", "session"] {
+        let inputs = inputs(target);
+        assert!(inputs.len() >= 20, "{target}: only {} inputs", inputs.len());
+        for (path, content) in inputs {
+            let check = || match target {
+                "message" => checks::message(&content),
+                "text" => checks::text(&String::from_utf8_lossy(&content)),
+                _ => checks::session(&content),
+            };
+            assert!(std::panic::catch_unwind(check).is_ok(), "{}", path.display());
+        }
+    }
+}
+
+/// Found by fuzzing: a port's name whose bytes are no UTF-8 grew when it was decoded, and did not fit any more.
+#[test]
+fn name_that_is_no_text_goes_back_as_it_came() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/regressions/message/port-name-not-utf8");
+    let bytes = std::fs::read(path).unwrap();
+    let mut again = bytes::BytesMut::new();
+    openflow::Envelope::decode(&bytes).unwrap().encode(&mut again).unwrap();
+    // After the header, the reason and the first fields of the port.
+    let name = 8 + 8 + 16..8 + 8 + 16 + 16;
+    assert_eq!(again[name.clone()], bytes[name]);
 }
