@@ -5,13 +5,19 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may stop at the first surprise")]
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use controller::cli::trace::{differences, ofproto::SwitchTrace, text};
 use flowtables::feature::Plugin;
+use flowtables::feature::base::Base;
+use flowtables::feature::multicast::{self, Multicast};
+use flowtables::feature::pods::Pod;
 use flowtables::flowset::FlowSet;
 use flowtables::pipeline::cookie::Owner;
+use flowtables::pipeline::port::VXLAN0;
+use flowtables::pipeline::vnid::Vnid;
 use flowtables::walk::{Assumptions, Packet, Walk, walk};
-use openflow::{Field, Flow, Match};
+use openflow::{Field, Flow, Match, OfPort};
 
 #[path = "walker/random.rs"]
 mod random;
@@ -95,6 +101,50 @@ async fn the_walk_is_that_of_the_switch_in_mode_subnet() {
 #[tokio::test]
 async fn the_walk_is_that_of_the_switch_in_mode_multitenant() {
     clusters(Plugin::Multitenant).await;
+}
+
+/// More nodes than fit into one flow: every one of them gets its copy, and the pods here theirs.
+#[tokio::test]
+async fn multicast_reaches_every_node_of_a_large_cluster() {
+    let switch = DummySwitch::start(LAST_PORT).unwrap();
+    let nodes: Vec<_> = (0..2500).map(|n| Ipv4Addr::from(0x0a00_0001_u32 + n)).collect();
+    let vnid = Vnid::try_from(0x82_f8b2).unwrap();
+    let pod = |n: u8| Pod {
+        namespace: "large".into(),
+        name: format!("pod-{n}"),
+        port: OfPort(n.into()),
+        ip: Ipv4Addr::new(10, 130, 0, n),
+        vnid,
+    };
+    let (sender, other) = (pod(4), pod(5));
+    let base = Base {
+        plugin: Plugin::Multitenant,
+        cluster_networks: vec!["10.128.0.0/14".parse().unwrap()],
+        service_network: "172.30.0.0/16".parse().unwrap(),
+        local_subnet: "10.130.0.0/23".parse().unwrap(),
+        node_ip: Ipv4Addr::new(192, 168, 108, 112),
+        vxlan_port: 4789,
+    };
+    let pods = Multicast { vnid, ports: vec![sender.port, other.port] };
+    let mut flows = FlowSet::new();
+    for (owner, rendered) in [
+        (Owner::Base, base.flows()),
+        (sender.owner(), sender.flows()),
+        (other.owner(), other.flows()),
+        (pods.owner(), pods.flows()),
+        (Owner::MulticastTunnels, multicast::tunnels(&nodes)),
+    ] {
+        assert_eq!(flows.replace(&owner, rendered), []);
+    }
+    switch.load(&flows).await.unwrap();
+
+    let packet = format!("in_port={},udp,nw_src={},nw_dst=224.1.1.1,ct_state=trk", sender.port, sender.ip);
+    assert_eq!(compare(&switch, &flows, &packet).await, [0, 20, 21, 30, 110, 111, 111, 111, 120]);
+    let fields: Match = packet.parse().unwrap();
+    let walk = walk(&flows, Packet::from(&fields), &Assumptions::default());
+    let far = walk.outputs.iter().filter(|output| output.port == VXLAN0);
+    assert!(far.map(|output| output.packet.ipv4(Field::TUN_DST)).eq(nodes));
+    assert_eq!(walk.outputs.last().unwrap().port, other.port);
 }
 
 /// Flows that no pipeline of ours has: what a switch does with them is what the walk must say.

@@ -3,11 +3,11 @@
 
 use std::net::Ipv4Addr;
 
-use openflow::{Field, Flow, Match, OfPort};
+use openflow::{Action, Field, Flow, Match, OfPort};
 
 use crate::pipeline::cookie::Owner;
 use crate::pipeline::port::VXLAN0;
-use crate::pipeline::register::SOURCE_VNID;
+use crate::pipeline::register::{MULTICAST_PART, SOURCE_VNID};
 use crate::pipeline::rule::{self, Conditions, rule};
 use crate::pipeline::table::Table::{MulticastIn, MulticastOut, MulticastTunnel};
 use crate::pipeline::vnid::Vnid;
@@ -43,15 +43,58 @@ impl Multicast {
     }
 }
 
-/// The flow that sends a copy to each of the other nodes, whichever VNID the packet has.
+/// Nodes in one flow. A copy takes 32 bytes of actions and a message holds 64 KiB.
+const NODES_A_FLOW: usize = 1024;
+
+/// The flows that send a copy to each of the other nodes, whichever VNID the packet has: one flow, or, where the nodes
+/// do not fit into one message, several of which each sends the packet to the next.
 #[must_use]
 pub fn tunnels(nodes: &[Ipv4Addr]) -> Vec<Flow> {
-    if nodes.is_empty() {
-        return Vec::new();
+    let last = nodes.len().div_ceil(NODES_A_FLOW).saturating_sub(1);
+    nodes
+        .chunks(NODES_A_FLOW)
+        .zip(0..)
+        .map(|(nodes, part)| {
+            let start = rule(MulticastTunnel, 100);
+            let start = match last {
+                0 => start,
+                _ => start.when(Match::new().register(&MULTICAST_PART, part)),
+            };
+            let start = if part == 0 { start.source_vnid_to_tunnel() } else { start };
+            let copies = nodes.iter().fold(start, |rule, &node| {
+                rule.action(rule::set(Field::TUN_DST, u32::from(node).into())).output(VXLAN0)
+            });
+            let copies = match usize::try_from(part) == Ok(last) {
+                true => copies.goto(MulticastIn),
+                false => copies.action(MULTICAST_PART.load(part + 1)).action(AGAIN),
+            };
+            copies.of(&Owner::MulticastTunnels)
+        })
+        .collect()
+}
+
+/// Once more through the table, with what the registers hold now.
+const AGAIN: Action =
+    Action::Resubmit { in_port: None, table: Some(MulticastTunnel.number()), with_ct: false };
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use openflow::{Envelope, FlowMod, Message};
+
+    use super::*;
+
+    #[test]
+    fn flows_for_any_number_of_nodes_fit_into_messages() {
+        let nodes: Vec<Ipv4Addr> = (0..5000).map(|n| Ipv4Addr::from(0x0a00_0001 + n)).collect();
+        for count in [1, NODES_A_FLOW, NODES_A_FLOW + 1, 2 * NODES_A_FLOW, 5000] {
+            let flows = tunnels(&nodes[..count]);
+            assert_eq!(flows.len(), count.div_ceil(NODES_A_FLOW));
+            for flow in flows {
+                let mut bytes = BytesMut::new();
+                let envelope = Envelope::new(1, Message::FlowMod(FlowMod::add(flow)));
+                assert!(envelope.encode(&mut bytes).is_ok(), "{count} nodes");
+            }
+        }
     }
-    let copies =
-        nodes.iter().fold(rule(MulticastTunnel, 100).action(rule::source_vnid_to_tunnel()), |rule, &node| {
-            rule.action(rule::set(Field::TUN_DST, u32::from(node).into())).output(VXLAN0)
-        });
-    vec![copies.goto(MulticastIn).of(&Owner::MulticastTunnels)]
 }

@@ -21,9 +21,11 @@ pub const SOURCE_VNID: Register = Register::new("source VNID", 0, 0, 32);
 pub const DESTINATION_VNID: Register = Register::new("destination VNID", 1, 0, 32);
 /// OpenFlow port of the destination pod.
 pub const DESTINATION_PORT: Register = Register::new("destination port", 2, 0, 32);
+/// How many parts of the list of nodes a multicast packet has been sent to.
+pub const MULTICAST_PART: Register = Register::new("parts of the multicast list done", 3, 0, 16);
 
 /// Every register in use.
-pub const ALL: [Register; 3] = [SOURCE_VNID, DESTINATION_VNID, DESTINATION_PORT];
+pub const ALL: [Register; 4] = [SOURCE_VNID, DESTINATION_VNID, DESTINATION_PORT, MULTICAST_PART];
 
 const FIELDS: [Field; 16] = [
     Field::REG0,

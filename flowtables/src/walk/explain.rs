@@ -59,7 +59,7 @@ pub(super) fn why(flow: &Flow, owner: &Owner, before: &Packet, after: &Packet) -
             Owner::Multicast(vnid) => format!("the namespaces of VNID {vnid} asked for multicast"),
             _ => "the namespace has not asked for multicast".to_owned(),
         },
-        Table::MulticastTunnel => "a copy to each other node, then to the pods here".to_owned(),
+        Table::MulticastTunnel => multicast_tunnel(flow, does),
         Table::MulticastIn => match owner {
             Owner::Multicast(vnid) => format!("a copy to each pod of VNID {vnid} on this node"),
             _ => "no pod on this node receives multicast of this VNID".to_owned(),
@@ -80,29 +80,31 @@ enum Does {
 impl Does {
     fn of(flow: &Flow) -> Self {
         let mut does = Does::Drop;
-        for instruction in &flow.instructions {
-            match instruction {
-                Instruction::GotoTable(table) => return Does::Goto(*table),
-                Instruction::ApplyActions(actions) => {
-                    for action in actions {
-                        match action {
-                            Action::Output(_) | Action::OutputReg { .. } | Action::Group(_) => {
-                                does = Does::Output;
-                            }
-                            Action::Ct(_) => does = Does::Conntrack,
-                            _ => {}
-                        }
-                    }
-                }
+        for action in actions(flow) {
+            match action {
+                Action::Output(_) | Action::OutputReg { .. } | Action::Group(_) => does = Does::Output,
+                Action::Ct(_) => does = Does::Conntrack,
                 _ => {}
             }
         }
-        does
+        let goto = flow.instructions.iter().find_map(|instruction| match instruction {
+            Instruction::GotoTable(table) => Some(Does::Goto(*table)),
+            _ => None,
+        });
+        goto.unwrap_or(does)
     }
 
     fn goes_to(self, table: Table) -> bool {
         self == Does::Goto(table.number())
     }
+}
+
+/// What a flow does at once.
+fn actions(flow: &Flow) -> impl Iterator<Item = &Action> {
+    flow.instructions.iter().flat_map(|instruction| match instruction {
+        Instruction::ApplyActions(actions) => actions.as_slice(),
+        _ => &[],
+    })
 }
 
 fn is_arp(packet: &Packet) -> bool {
@@ -232,6 +234,15 @@ fn egress_policy(does: Does, owner: &Owner) -> String {
         _ => {
             "no egress policy forbids it: out of tun0, the node sends it on under its own address".to_owned()
         }
+    }
+}
+
+fn multicast_tunnel(flow: &Flow, does: Does) -> String {
+    let copies = actions(flow).filter(|action| matches!(action, Action::Output(_))).count();
+    match (copies, does) {
+        (0, _) => "there is no other node to send a copy to".to_owned(),
+        (n, Does::Goto(_)) => format!("a copy through the tunnel to each of {n} other nodes"),
+        (n, _) => format!("a copy through the tunnel to each of {n} other nodes; the next ones follow"),
     }
 }
 
