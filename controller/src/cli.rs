@@ -12,6 +12,7 @@ pub mod output;
 pub mod ovsdb;
 pub mod render;
 pub mod target;
+pub mod tls;
 pub mod trace;
 
 use std::io::IsTerminal;

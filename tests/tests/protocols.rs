@@ -6,7 +6,14 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, ensure};
-use tests::{Lab, binary, both, run};
+use tests::{Lab, Paused, binary, both, run};
+
+#[path = "../../ovsdb/tests/real/authority.rs"]
+#[allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+mod authority;
+#[path = "../../ovsdb/tests/real/harness.rs"]
+#[allow(dead_code, clippy::unwrap_used, reason = "a part of the harness of the crate ovsdb is enough here")]
+mod harness;
 
 const NODE: &str = "node1";
 
@@ -122,5 +129,71 @@ fn a_database_is_dumped_and_changed() -> anyhow::Result<()> {
     ensure!(failing.status.code() == Some(1), "{}", both(&failing));
     let wrong = ask(&["transact", "Open_vSwitch", "{"])?.output()?;
     ensure!(wrong.status.code() == Some(2), "{}", both(&wrong));
+    for command in ["dump", "monitor"] {
+        let unknown = ask(&[command, "Open_vSwitch", "Brigde"])?.output()?;
+        let said = both(&unknown);
+        ensure!(unknown.status.code() == Some(3), "{said}");
+        ensure!(said.contains("has no table Brigde; it has") && said.contains("Bridge"), "{said}");
+    }
+
+    // A switch that stands still is said, not waited for.
+    let paused = Paused::new(tests::daemon(&lab.status()?, NODE, "ovs-vswitchd")?)?;
+    let stuck = lab.sdnctl(&["trace", "--node", NODE, "--live", "in_port=2,ip"]).output()?;
+    drop(paused);
+    ensure!(stuck.status.code() == Some(3), "{}", both(&stuck));
+    ensure!(both(&stuck).contains("no answer to ofproto/trace within"), "{}", both(&stuck));
+    Ok(())
+}
+
+/// Database and switch over TLS, with the options of the tools of Open vSwitch.
+#[test]
+fn ssl_is_spoken_with_key_certificate_and_authority() -> anyhow::Result<()> {
+    let mut ovs = harness::Ovs::with_schema(&harness::vswitch_schema(), &["pssl:0:127.0.0.1"]);
+    let authority = authority::certificate(&ovs, "ca", None);
+    for name in ["server", "client"] {
+        authority::certificate(&ovs, name, Some(&authority));
+    }
+    authority::certificate(&ovs, "stranger", None);
+    let files = |name: &str, authority: &str| {
+        [
+            ("private-key", format!("{name}-key")),
+            ("certificate", format!("{name}-cert")),
+            ("ca-cert", authority.into()),
+        ]
+        .map(|(option, file)| format!("--{option}={}", ovs.path(&format!("{file}.pem")).display()))
+    };
+    let (server, client, stranger) =
+        (files("server", "ca-cert"), files("client", "ca-cert"), files("client", "stranger-cert"));
+    let [key, certificate, ca] = ["server-key", "server-cert", "ca-cert"]
+        .map(|file| ovs.path(&format!("{file}.pem")).display().to_string());
+    ovs.kill_server();
+    ovs.start_server_with(&server.each_ref().map(String::as_str));
+    ovs.vsctl(["--no-wait", "init", "--", "set-ssl", &key, &certificate, &ca]);
+    ovs.start_switch();
+    ovs.vsctl(["add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=dummy"]);
+    ovs.vsctl(["set-controller", "br0", "pssl:0:127.0.0.1"]);
+    let database = format!("ssl:127.0.0.1:{}", authority::port(&ovs, "ovsdb-server"));
+    let switch = format!("ssl:127.0.0.1:{}", authority::port(&ovs, "ovs-vswitchd"));
+    let dump = ["ovsdb", "--db", &database, "dump", "Open_vSwitch", "Bridge"];
+    let flows = ["openflow", "dump-flows", &switch];
+    for (command, want) in [(&dump[..], "br0"), (&flows[..], "actions=NORMAL")] {
+        let with = |tls: &[String]| -> anyhow::Result<Output> { Ok(sdnctl(command)?.args(tls).output()?) };
+        let said = with(&client)?;
+        ensure!(said.status.success() && both(&said).contains(want), "{}", both(&said));
+        let refused = with(&stranger)?;
+        ensure!(
+            refused.status.code() == Some(3) && both(&refused).contains("certificate"),
+            "{}",
+            both(&refused)
+        );
+        let half = with(&client[..2])?;
+        ensure!(half.status.code() == Some(2) && both(&half).contains("needs --ca-cert"), "{}", both(&half));
+        let none = with(&[])?;
+        ensure!(
+            none.status.code() == Some(2) && both(&none).contains("needs --private-key"),
+            "{}",
+            both(&none)
+        );
+    }
     Ok(())
 }

@@ -10,15 +10,18 @@ use flowtables::flowset::diff::diff;
 use flowtables::pipeline::cookie::Owner;
 use openflow::{
     Endpoint, Envelope, Flow, FlowMod, FlowModCommand, FlowStatsRequest, Message, Modification, Switch,
-    parse_actions,
+    SwitchOptions, Tls, parse_actions,
 };
 
 use super::Exit;
 use super::output::print;
+use super::tls::TlsArgs;
 
 /// The OpenFlow protocol: read messages, read flow texts, change and dump a switch's flows
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    #[command(flatten)]
+    tls: TlsArgs,
     #[command(subcommand)]
     command: Command,
 }
@@ -78,6 +81,7 @@ enum Command {
 /// # Errors
 /// When a message or text cannot be read, or a switch does not answer or refuses.
 pub async fn run(args: Args) -> anyhow::Result<Exit> {
+    let tls = args.tls;
     match args.command {
         Command::Decode { hex } => each(&hex, |text| Ok(envelope(text)?.to_string().trim_end().to_owned())),
         Command::Reencode { hex } => each(&hex, |text| {
@@ -101,11 +105,11 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         }),
         Command::AddFlows { switch, file } => {
             let flows = flow_mods(&file)?;
-            connect(&switch).await?.bundle(flows.into_iter().map(Modification::Flow).collect()).await?;
+            connect(&switch, &tls).await?.bundle(flows.into_iter().map(Modification::Flow).collect()).await?;
             Ok(Exit::Done)
         }
-        Command::ReplaceFlows { switch, file } => replace_flows(&switch, &file).await,
-        Command::DumpFlows { switch, flow } => dump_flows(&switch, flow.as_deref()).await,
+        Command::ReplaceFlows { switch, file } => replace_flows(&switch, &tls, &file).await,
+        Command::DumpFlows { switch, flow } => dump_flows(&switch, &tls, flow.as_deref()).await,
     }
 }
 
@@ -163,7 +167,7 @@ fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-async fn connect(switch: &str) -> anyhow::Result<Switch> {
+async fn connect(switch: &str, tls: &TlsArgs) -> anyhow::Result<Switch> {
     let endpoint = match switch.contains(':') {
         true => switch.parse()?,
         false => {
@@ -171,7 +175,12 @@ async fn connect(switch: &str) -> anyhow::Result<Switch> {
             Endpoint::Unix(Path::new(&run_dir).join(format!("{switch}.mgmt")))
         }
     };
-    Ok(Switch::connect(&endpoint).await?)
+    let files = tls.files(matches!(endpoint, Endpoint::Tls(..)))?;
+    let mut options = SwitchOptions::default();
+    if let Some(files) = files {
+        options.tls = Some(Tls::from_files(files.certificate, files.private_key, files.ca_cert)?);
+    }
+    Ok(Switch::connect_with(&endpoint, options).await?)
 }
 
 /// The flow modifications of a file: a flow a line, `#` starts a comment; a word such as `delete` before the flow
@@ -212,12 +221,12 @@ fn command(text: &str) -> (FlowModCommand, &str) {
     }
 }
 
-async fn replace_flows(switch: &str, file: &Path) -> anyhow::Result<Exit> {
+async fn replace_flows(switch: &str, tls: &TlsArgs, file: &Path) -> anyhow::Result<Exit> {
     let wanted = flow_mods(file)?;
     if let Some(other) = wanted.iter().find(|flow_mod| flow_mod.command != FlowModCommand::Add) {
         bail!("replace-flows takes flows only, not {other}");
     }
-    let switch = connect(switch).await?;
+    let switch = connect(switch, tls).await?;
     let actual: Vec<Flow> =
         switch.dump_flows(FlowStatsRequest::default()).await?.into_iter().map(|stats| stats.flow).collect();
     let mut desired = FlowSet::new();
@@ -228,7 +237,7 @@ async fn replace_flows(switch: &str, file: &Path) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-async fn dump_flows(switch: &str, flow: Option<&str>) -> anyhow::Result<Exit> {
+async fn dump_flows(switch: &str, tls: &TlsArgs, flow: Option<&str>) -> anyhow::Result<Exit> {
     let request = match flow {
         Some(text) => {
             let filter = FlowMod::parse(FlowModCommand::Delete, text).map_err(|error| wrong(&error))?;
@@ -243,7 +252,7 @@ async fn dump_flows(switch: &str, flow: Option<&str>) -> anyhow::Result<Exit> {
         }
         None => FlowStatsRequest::default(),
     };
-    let switch = connect(switch).await?;
+    let switch = connect(switch, tls).await?;
     let mut flows = switch.stream_flows(request).await?;
     while let Some(part) = flows.next().await? {
         print(&part.iter().map(|stats| format!("{stats}\n")).collect::<String>())?;

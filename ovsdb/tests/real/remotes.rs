@@ -1,54 +1,18 @@
 //! TCP and TLS.
 
-use std::time::Instant;
-
 use nix::sys::signal::Signal;
 use ovsdb::{Client, Datum, Endpoint, Monitored, Mutation, Options, Tls};
 
-use crate::harness::{LONG, Ovs, soon, vswitch_schema};
-
-/// The port that the server took, from its log, which a thread of its own writes.
-fn port(ovs: &Ovs) -> u16 {
-    let deadline = Instant::now() + LONG;
-    loop {
-        let log = std::fs::read_to_string(ovs.path("ovsdb-server.log")).unwrap_or_default();
-        let complete = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-        if let Some(line) = complete.map(str::trim_end).find(|line| line.contains("listening on port")) {
-            return line.rsplit(' ').next().unwrap().parse().unwrap();
-        }
-        assert!(Instant::now() < deadline, "the server logs no port: {log}");
-        std::thread::yield_now();
-    }
-}
+use crate::authority::{certificate, port};
+use crate::harness::{Ovs, soon, vswitch_schema};
 
 #[tokio::test]
 async fn tcp_works_as_the_unix_socket_does() {
     let ovs = Ovs::with_schema(&vswitch_schema(), &["ptcp:0:127.0.0.1"]);
     ovs.vsctl(["--no-wait", "init"]);
-    let endpoint: Endpoint = format!("tcp:127.0.0.1:{}", port(&ovs)).parse().unwrap();
+    let endpoint: Endpoint = format!("tcp:127.0.0.1:{}", port(&ovs, "ovsdb-server")).parse().unwrap();
     let client = Client::connect(&endpoint, "Open_vSwitch", ovsdb::ovs::monitored()).await.unwrap();
     assert_eq!(client.replica().table("Open_vSwitch").unwrap().len(), 1);
-}
-
-/// Writes NAME-cert.pem and NAME-key.pem, signed by the authority or by itself.
-fn certificate(
-    ovs: &Ovs,
-    name: &str,
-    authority: Option<&rcgen::Issuer<'_, rcgen::KeyPair>>,
-) -> rcgen::Issuer<'static, rcgen::KeyPair> {
-    let key = rcgen::KeyPair::generate().unwrap();
-    let mut params = rcgen::CertificateParams::new([]).unwrap();
-    params.distinguished_name.push(rcgen::DnType::CommonName, name);
-    if authority.is_none() {
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    }
-    let certificate = match authority {
-        Some(authority) => params.signed_by(&key, authority).unwrap(),
-        None => params.self_signed(&key).unwrap(),
-    };
-    std::fs::write(ovs.path(&format!("{name}-cert.pem")), certificate.pem()).unwrap();
-    std::fs::write(ovs.path(&format!("{name}-key.pem")), key.serialize_pem()).unwrap();
-    rcgen::Issuer::new(params, key)
 }
 
 /// A server on TLS, with the files of an authority `ca` that has signed it and `client`, and of another authority
@@ -68,7 +32,7 @@ fn tls_server() -> (Ovs, Endpoint) {
         "--certificate=server-cert.pem",
         "--ca-cert=ca-cert.pem",
     ]);
-    let endpoint = format!("ssl:127.0.0.1:{}", port(&ovs)).parse().unwrap();
+    let endpoint = format!("ssl:127.0.0.1:{}", port(&ovs, "ovsdb-server")).parse().unwrap();
     (ovs, endpoint)
 }
 
