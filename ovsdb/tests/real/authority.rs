@@ -10,7 +10,7 @@ pub(crate) fn port(ovs: &Ovs, daemon: &str) -> u16 {
     loop {
         let log = std::fs::read_to_string(ovs.path(&format!("{daemon}.log"))).unwrap_or_default();
         let complete = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-        let said = complete.map(str::trim_end).filter(|line| line.contains("listening on port")).last();
+        let said = complete.map(str::trim_end).rfind(|line| line.contains("listening on port"));
         if let Some(line) = said {
             return line.rsplit(' ').next().unwrap().parse().unwrap();
         }
