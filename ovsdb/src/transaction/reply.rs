@@ -125,6 +125,10 @@ error_kinds! {
     DuplicateUuid = "duplicate uuid",
     /// An `assert` of a lock that this client does not hold.
     NotOwner = "not owner",
+    /// A `wait` with a timeout or a durable `commit`, where the server has no such thing.
+    NotSupported = "not supported",
+    /// The client took the request back (RFC 7047 §4.1.4).
+    Canceled = "canceled",
     /// Memory or disk ran out.
     ResourcesExhausted = "resources exhausted",
     /// The database's file could not be written.
