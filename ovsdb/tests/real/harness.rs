@@ -73,20 +73,45 @@ impl Ovs {
     /// The only server of a cluster: unlike a plain one it remembers the transactions that `monitor_cond_since`
     /// asks for.
     pub(crate) fn cluster() -> Ovs {
+        Ovs::member(|ovs| {
+            let schema = vswitch_schema().display().to_string();
+            vec!["create-cluster".into(), ovs.database().display().to_string(), schema, ovs.raft()]
+        })
+    }
+
+    /// One more server of a cluster, once it is a part of it.
+    pub(crate) fn join(first: &Ovs) -> Ovs {
+        let ovs = Ovs::member(|ovs| {
+            let database = ovs.database().display().to_string();
+            vec!["join-cluster".into(), database, "Open_vSwitch".into(), ovs.raft(), first.raft()]
+        });
+        ovs.until_connected();
+        ovs
+    }
+
+    fn member(create: impl FnOnce(&Ovs) -> Vec<String>) -> Ovs {
         let dir = tempfile::tempdir().unwrap();
         let mut ovs = Ovs { dir, server: None, switch: None, remotes: Vec::new() };
-        let schema = vswitch_schema();
-        let create = ovs
-            .command("ovsdb-tool")
-            .arg("create-cluster")
-            .arg(ovs.database())
-            .arg(schema)
-            .arg("unix:raft.sock")
-            .output()
-            .unwrap();
-        assert!(create.status.success(), "{}", String::from_utf8_lossy(&create.stderr));
+        ovs.run("ovsdb-tool", create(&ovs));
         ovs.start_server();
         ovs
+    }
+
+    /// Where the cluster's servers speak with each other.
+    fn raft(&self) -> String {
+        format!("unix:{}", self.path("raft.sock").display())
+    }
+
+    /// Waits until the server is in touch with its cluster.
+    pub(crate) fn until_connected(&self) {
+        let socket = format!("unix:{}", self.socket().display());
+        let seconds = LONG.as_secs().to_string();
+        self.run("ovsdb-client", ["-t", &seconds, "wait", &socket, "Open_vSwitch", "connected"]);
+    }
+
+    pub(crate) fn is_leader(&self) -> bool {
+        let status = self.run("ovs-appctl", ["-t", "ovsdb-server", "cluster/status", "Open_vSwitch"]);
+        status.contains("Role: leader")
     }
 
     /// A server and a switch whose devices are all dummies.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
 mod authority;
+mod cluster;
 mod fake;
 mod faults;
 mod features;
