@@ -3,7 +3,7 @@
 CARGO ?= cargo
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 
-.PHONY: all deps build demo test soak pure lint bench clean
+.PHONY: all deps build demo test soak fuzz pure lint bench clean
 
 all: build
 
@@ -24,6 +24,19 @@ test: deps build pure
 # The same comparisons as in the tests, with many more random packets.
 soak: deps
 	OSDN_PACKETS=20000 $(CARGO) test --release -p tests --test walker -- --nocapture
+
+# Every fuzz target of the protocol crates, or of one, for some time each: make fuzz CRATE=ovsdb SECONDS=300. What is
+# found stays in CRATE/fuzz/artifacts. Needs a nightly compiler and cargo-fuzz.
+CRATE ?= openflow ovsdb
+SECONDS ?= 60
+fuzz:
+	@$(CARGO) +nightly fuzz --version >/dev/null 2>&1 || { \
+		echo "fuzz: run: rustup toolchain install nightly && cargo install cargo-fuzz" >&2; exit 3; }
+	@for crate in $(CRATE); do ( cd $$crate && for target in $$($(CARGO) +nightly fuzz list); do \
+		mkdir -p fuzz/corpus/$$target fuzz/seeds/$$target && \
+		$(CARGO) +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+			-max_total_time=$(SECONDS) -max_len=4096 -print_final_stats=1 || exit 1; \
+	done ) || exit 1; done
 
 # The protocol crates build without tokio; the pipeline has neither async nor I/O below it.
 pure:

@@ -53,6 +53,9 @@
 //! - What a server sends costs bounded memory and nesting ([`framing::Limits`]); what makes no sense ends the
 //!   connection and leaves the replica as it was.
 //!
+//! `make fuzz CRATE=ovsdb SECONDS=300` runs the fuzz targets of the splitter, of a session from its first byte, of each
+//! notification and of values; `make test` runs the same checks on their seeds.
+//!
 //! Without the feature `tokio` the crate is pure: values, schemas, transactions, replica and session. The feature
 //! `tls` adds `ssl:` endpoints.
 
