@@ -1,12 +1,13 @@
 //! What must change on a switch so that it holds the desired flows.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use hashbrown::HashSet;
 use openflow::{Flow, FlowMod};
 
 use super::FlowSet;
-use super::table::FlowKey;
+use super::table::{FlowKey, FlowTable};
 
 /// The difference between the flows a switch should have and those it has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct Diff {
     pub extra: Vec<Flow>,
     /// There with other actions, cookie or timeouts than desired.
     pub changed: Vec<Change>,
+    /// By table, the lowest priority of a flow, old or new, that does not drop. Nothing where nothing differs.
+    lowest_passing: BTreeMap<u8, u16>,
 }
 
 /// A flow that is there, but not as desired.
@@ -53,7 +56,14 @@ pub fn diff<'a>(actual: impl IntoIterator<Item = &'a Flow>, desired: &FlowSet) -
     if there.len() < desired.len() {
         missing.extend(desired.iter().filter(|flow| !there.contains(&std::ptr::from_ref(*flow))).cloned());
     }
-    Diff { missing, extra: extra.into_values().cloned().collect(), changed: changed.into_values().collect() }
+    let mut diff = Diff {
+        missing,
+        extra: extra.into_values().cloned().collect(),
+        changed: changed.into_values().collect(),
+        lowest_passing: BTreeMap::new(),
+    };
+    diff.find_lowest_passing(desired);
+    diff
 }
 
 impl Diff {
@@ -71,17 +81,72 @@ impl Diff {
 
     /// The modifications that make the switch hold the desired flows, for one bundle.
     ///
-    /// First the flows that only drop, then what must go, then the rest from the last table to the first, so
-    /// that a packet under way meets its later tables complete even where a bundle is not applied as one.
+    /// Their order is such that no packet ever goes a way that neither the old flows nor the new ones have, even where a
+    /// bundle is not applied as one. First every flow that differs is closed: old, new or changed, it is there and
+    /// drops. A packet that still gets through has hit only flows that both sets have. Then the new flows are opened:
+    /// as all of them are there, at least closed, a packet that gets through goes the new way. Last what is not wanted
+    /// any more is deleted, which drops by now.
+    ///
+    /// A flow below which nothing lets packets pass needs no closing: where it is missing, they are dropped too.
     #[must_use]
     pub fn modifications(&self) -> Vec<FlowMod> {
-        let wanted = || self.missing.iter().chain(self.changed.iter().map(|change| &change.desired));
-        let drops = |flow: &&Flow| flow.instructions.is_empty();
-        let mut mods: Vec<FlowMod> = wanted().filter(drops).cloned().map(FlowMod::add).collect();
-        mods.extend(self.extra.iter().map(FlowMod::delete_strict));
-        let mut rest: Vec<&Flow> = wanted().filter(|flow| !drops(flow)).collect();
-        rest.sort_by_key(|flow| std::cmp::Reverse(flow.table));
-        mods.extend(rest.into_iter().cloned().map(FlowMod::add));
-        mods
+        let closed = |flow: &Flow| FlowMod::add(Flow { instructions: Vec::new(), ..flow.clone() });
+        let (mut close, mut open, mut delete) = (Vec::new(), Vec::new(), Vec::new());
+        for flow in &self.missing {
+            if drops(flow) {
+                close.push(FlowMod::add(flow.clone()));
+            } else {
+                if self.is_passable_below(flow) {
+                    close.push(closed(flow));
+                }
+                open.push(flow);
+            }
+        }
+        for Change { actual, desired } in &self.changed {
+            if drops(desired) {
+                close.push(FlowMod::add(desired.clone()));
+            } else {
+                // Where only the cookie differs, or what it replaces drops, there is nothing to close.
+                if !drops(actual) && actual.instructions != desired.instructions {
+                    close.push(closed(desired));
+                }
+                open.push(desired);
+            }
+        }
+        for flow in &self.extra {
+            if !self.is_passable_below(flow) {
+                close.push(FlowMod::delete_strict(flow));
+                continue;
+            }
+            if !drops(flow) {
+                close.push(closed(flow));
+            }
+            delete.push(FlowMod::delete_strict(flow));
+        }
+        // The order of the open ones does not matter for where packets go; so, fewer are lost on the way.
+        open.sort_by_key(|flow| Reverse(flow.table));
+        let open = open.into_iter().cloned().map(FlowMod::add);
+        close.into_iter().chain(open).chain(delete).collect()
     }
+
+    fn find_lowest_passing(&mut self, desired: &FlowSet) {
+        if self.is_empty() {
+            return;
+        }
+        let wanted = desired.tables.values().flat_map(FlowTable::entries).map(|entry| &entry.flow);
+        let gone = self.extra.iter().chain(self.changed.iter().map(|change| &change.actual));
+        for flow in wanted.chain(gone).filter(|flow| !drops(flow)) {
+            let lowest = self.lowest_passing.entry(flow.table).or_insert(flow.priority);
+            *lowest = flow.priority.min(*lowest);
+        }
+    }
+
+    /// Whether a packet that matches `flow` could pass its table by a flow of lower priority, old or new.
+    fn is_passable_below(&self, flow: &Flow) -> bool {
+        self.lowest_passing.get(&flow.table).is_some_and(|lowest| *lowest < flow.priority)
+    }
+}
+
+fn drops(flow: &Flow) -> bool {
+    flow.instructions.is_empty()
 }

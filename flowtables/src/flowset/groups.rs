@@ -61,21 +61,22 @@ impl GroupDiff {
         self.missing.len() + self.extra.len() + self.changed.len()
     }
 
-    /// What to do before the flows change: a switch refuses a flow whose group it does not have.
+    /// What to do before the flows change: a switch refuses a flow whose group it does not have. Of a group that
+    /// changes the buckets are taken away, so that no old flow uses the new ones.
     #[must_use]
     pub fn before_flows(&self) -> Vec<GroupMod> {
-        let change = |desired: &Group| GroupMod { command: GroupModCommand::Modify, group: desired.clone() };
-        self.missing
-            .iter()
-            .cloned()
-            .map(GroupMod::add)
-            .chain(self.changed.iter().map(|group| change(&group.desired)))
-            .collect()
+        let emptied = |change: &GroupChange| modify(Group { buckets: Vec::new(), ..change.desired.clone() });
+        self.missing.iter().cloned().map(GroupMod::add).chain(self.changed.iter().map(emptied)).collect()
     }
 
     /// What to do after the flows changed: deleting a group deletes the flows that still use it.
     #[must_use]
     pub fn after_flows(&self) -> Vec<GroupMod> {
-        self.extra.iter().map(|group| GroupMod::delete(group.id)).collect()
+        let changed = self.changed.iter().map(|change| modify(change.desired.clone()));
+        changed.chain(self.extra.iter().map(|group| GroupMod::delete(group.id))).collect()
     }
+}
+
+fn modify(group: Group) -> GroupMod {
+    GroupMod { command: GroupModCommand::Modify, group }
 }

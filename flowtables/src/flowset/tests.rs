@@ -88,6 +88,50 @@ fn diff_names_missing_extra_and_changed() {
 }
 
 #[test]
+fn what_differs_is_closed_before_anything_is_opened() {
+    let mut desired = FlowSet::new();
+    desired.replace(
+        &Owner::Base,
+        vec![
+            flow("table=1,priority=0,actions=goto_table:2"),
+            flow("table=1,priority=9,reg0=1,actions=output:2"),
+            flow("table=1,priority=9,reg0=2,actions=output:2"),
+            flow("table=1,priority=9,reg0=3,actions=drop"),
+            flow("table=1,priority=9,reg0=4,actions=output:4"),
+            flow("table=2,priority=9,reg0=1,actions=output:2"),
+        ],
+    );
+    let actual = [
+        flow("table=1,priority=0,actions=goto_table:2"),
+        flow("table=1,priority=9,reg0=1,actions=output:1"),
+        flow("table=1,priority=9,reg0=3,actions=output:1"),
+        flow("cookie=7,table=1,priority=9,reg0=4,actions=output:4"),
+        flow("table=1,priority=9,reg0=5,actions=output:1"),
+        flow("table=1,priority=9,reg0=6,actions=drop"),
+        flow("table=2,priority=9,reg0=5,actions=output:1"),
+    ];
+    let modifications = diff(&actual, &desired).modifications();
+    let words: Vec<String> =
+        modifications.iter().map(|m| format!("{:?} {}", m.command, m.flow.to_string().trim())).collect();
+    assert_eq!(
+        words,
+        [
+            "Add table=1, priority=9,reg0=0x2 actions=drop",
+            "Add table=1, priority=9,reg0=0x1 actions=drop",
+            "Add table=1, priority=9,reg0=0x3 actions=drop",
+            "Add table=1, priority=9,reg0=0x5 actions=drop",
+            "DeleteStrict table=2, priority=9,reg0=0x5 actions=drop",
+            "Add table=2, priority=9,reg0=0x1 actions=output:2",
+            "Add table=1, priority=9,reg0=0x2 actions=output:2",
+            "Add table=1, priority=9,reg0=0x1 actions=output:2",
+            "Add table=1, priority=9,reg0=0x4 actions=output:4",
+            "DeleteStrict table=1, priority=9,reg0=0x5 actions=drop",
+            "DeleteStrict table=1, priority=9,reg0=0x6 actions=drop",
+        ]
+    );
+}
+
+#[test]
 fn a_set_does_not_differ_from_itself() {
     let mut set = FlowSet::new();
     set.replace(&Owner::Base, vec![flow("table=1,reg0=1,actions=output:1"), flow("priority=3,actions=drop")]);
@@ -130,12 +174,13 @@ fn groups_are_there_before_the_flows_that_use_them_and_go_after() {
     set.replace(&tenant(1), Rendered { flows: Vec::new(), groups });
     let diff = groups::diff(&[group(2, &[1]), group(3, &[1]), group(9, &[1])], &set);
     let words = |mods: Vec<openflow::GroupMod>| mods.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let before = [
-        "ADD group_id=1,type=select,bucket=actions=output:1",
-        "MOD group_id=2,type=select,bucket=actions=output:1,bucket=actions=output:2",
-    ];
+    let before = ["ADD group_id=1,type=select,bucket=actions=output:1", "MOD group_id=2,type=select"];
     assert_eq!(words(diff.before_flows()), before);
-    assert_eq!(words(diff.after_flows()), ["DEL group_id=9,type=all"]);
+    let after = [
+        "MOD group_id=2,type=select,bucket=actions=output:1,bucket=actions=output:2",
+        "DEL group_id=9,type=all",
+    ];
+    assert_eq!(words(diff.after_flows()), after);
     assert_eq!(diff.len(), 3);
     assert!(groups::diff(set.groups(), &set).is_empty());
 }
