@@ -95,7 +95,7 @@ fn compare(
 
 #[test]
 fn packets_fare_as_they_did_except_where_the_document_says_otherwise() {
-    let number = packets(2000).unwrap();
+    let number = packets(1000).unwrap();
     let mut random = seeded().unwrap();
     let mut explained: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     let mut unexplained = Vec::new();

@@ -11,13 +11,8 @@ use super::Plugin;
 use crate::pipeline::cookie::Owner;
 use crate::pipeline::port::{TUN0, VXLAN0};
 use crate::pipeline::register::{DESTINATION_PORT, DESTINATION_VNID, SOURCE_VNID};
-use crate::pipeline::rule::{Conditions, Rule, rule};
+use crate::pipeline::rule::{CT_REPLY, CT_TRACKED, Conditions, Rule, rule, tracked};
 use crate::pipeline::table::{Miss, Table};
-
-/// `trk` in the connection state: the packet has been through conntrack.
-const CT_TRACKED: u32 = 0x20;
-/// `rpl`: the packet runs in the reply direction of its connection.
-const CT_REPLY: u32 = 0x08;
 
 const DNS: u16 = 53;
 
@@ -46,10 +41,6 @@ pub fn gateway(subnet: Ipv4Net) -> Ipv4Addr {
 
 fn multicast() -> Ipv4Net {
     Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4)
-}
-
-fn tracked(fields: Match, state: u32, is: bool) -> Match {
-    fields.with_masked(Field::CT_STATE, if is { state } else { 0 }, state)
 }
 
 impl Base {
@@ -148,8 +139,10 @@ impl Base {
             rule(Isolation, priority).when(fields).output_to_register(&DESTINATION_PORT)
         };
 
-        // The node reaches its own pods whatever isolates them: health probes come from here.
-        rules.push(deliver(any().ip().nw_src(gateway(self.local_subnet)), 300));
+        // The node reaches its own pods whatever isolates them: health probes come from here. What comes through the
+        // tunnel with the gateway's address is not the node.
+        let from_node = any().in_port(TUN0).ip().nw_src(gateway(self.local_subnet));
+        rules.push(deliver(from_node, 300));
         match self.plugin {
             Plugin::Subnet => {
                 rules.push(rule(Service, 200).output(TUN0));

@@ -6,12 +6,12 @@
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
-use openflow::{Flow, Match};
+use openflow::{Action, Flow, Match};
 
 use super::Exit;
 use crate::pipeline::cookie::Owner;
 use crate::pipeline::register::SOURCE_VNID;
-use crate::pipeline::rule::{Conditions, rule};
+use crate::pipeline::rule::{CT_REPLY, Conditions, rule, tracked};
 use crate::pipeline::table::Table::EgressPolicy as PolicyTable;
 use crate::pipeline::vnid::Vnid;
 
@@ -88,12 +88,18 @@ impl EgressPolicy {
         for (priority, each) in priorities.zip(rules.iter().chain(rest)) {
             for &destination in &each.destinations {
                 let to_it = of_vnid().ip().nw_dst(destination);
-                let rule = rule(PolicyTable, priority).when(to_it);
-                let rule = match each.verdict {
-                    Verdict::Deny => rule,
-                    Verdict::Allow => rule.action(self.exit.action()),
+                let mut push = |fields, action: Option<Action>| {
+                    flows.push(rule(PolicyTable, priority).when(fields).actions(action).of(&owner));
                 };
-                flows.push(rule.of(&owner));
+                match (each.verdict, self.exit) {
+                    (Verdict::Deny, _) => push(to_it, None),
+                    (Verdict::Allow, Exit::Host) => push(to_it, Some(Exit::Host.action())),
+                    // Table 100 gave a reply no way into the tunnel: it leaves where it was asked for.
+                    (Verdict::Allow, exit) => {
+                        push(tracked(to_it.clone(), CT_REPLY, true), Some(Exit::Host.action()));
+                        push(tracked(to_it, CT_REPLY, false), Some(exit.action()));
+                    }
+                }
             }
         }
         flows

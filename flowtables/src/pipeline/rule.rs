@@ -11,6 +11,16 @@ use super::vnid::Vnid;
 pub(crate) const ETH_TYPE_IPV4: u16 = 0x0800;
 pub(crate) const ETH_TYPE_ARP: u16 = 0x0806;
 
+/// `trk` in the connection state: the packet has been through conntrack.
+pub(crate) const CT_TRACKED: u32 = 0x20;
+/// `rpl`: the packet runs in the reply direction of its connection.
+pub(crate) const CT_REPLY: u32 = 0x08;
+
+/// Adds to a match that the connection has a state, or does not have it.
+pub(crate) fn tracked(fields: Match, state: u32, is: bool) -> Match {
+    fields.with_masked(Field::CT_STATE, if is { state } else { 0 }, state)
+}
+
 /// Conditions in the words of the field, on top of [`Match`].
 pub(crate) trait Conditions: Sized {
     fn in_port(self, port: OfPort) -> Self;

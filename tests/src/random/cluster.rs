@@ -59,6 +59,8 @@ impl RandomCluster {
         let mut state = ClusterState {
             cluster_network: Some(object(json!({
                 "metadata": { "name": "default" },
+                "network": "10.128.0.0/14",
+                "hostsubnetlength": 9,
                 "clusterNetworks": [{ "CIDR": "10.128.0.0/14", "hostSubnetLength": 9 }],
                 "serviceNetwork": "172.30.0.0/16",
                 "pluginName": format!("redhat/openshift-ovs-{plugin}"),

@@ -4,7 +4,9 @@
 use std::net::Ipv4Addr;
 
 use flowtables::feature::Plugin;
+use flowtables::feature::base::gateway;
 use flowtables::feature::services::Protocol;
+use flowtables::pipeline::port::{TUN0, VXLAN0};
 use flowtables::walk::Packet;
 use openflow::Field;
 
@@ -32,16 +34,15 @@ pub(crate) struct Difference {
 pub(crate) const DIFFERENCES: &[Difference] = &[
     Difference { id: "services-by-tenant", explains: services_by_tenant },
     Difference { id: "egress-mark", explains: egress_mark },
+    Difference { id: "gateway-from-tunnel", explains: gateway_from_tunnel },
     Difference { id: "routing-mac-rewrite", explains: routing_mac_rewrite },
 ];
-
-const TUN0: u32 = 2;
 
 /// They hand everything to the host; we drop what no service of the sender's tenant and no global one takes.
 fn services_by_tenant(case: &Case<'_>) -> bool {
     let to = case.packet.ipv4(Field::IPV4_DST);
     let inputs = &case.scenario.inputs;
-    let to_host = matches!(case.theirs, [End { port: TUN0, .. }]);
+    let to_host = matches!(case.theirs, [End { port, .. }] if *port == TUN0.0);
     if inputs.base.plugin != Plugin::Multitenant
         || !inputs.base.service_network.contains(&to)
         || !to_host
@@ -82,12 +83,26 @@ fn egress_mark(case: &Case<'_>) -> bool {
     }
 }
 
+/// They deliver what came through the tunnel under the address of this node's gateway; we ask the VNIDs.
+fn gateway_from_tunnel(case: &Case<'_>) -> bool {
+    let gateway = gateway(case.scenario.inputs.base.local_subnet);
+    let pod = |vnid: u32| {
+        let to = case.packet.ipv4(Field::IPV4_DST);
+        case.scenario.inputs.pods.iter().any(|pod| pod.ip == to && ![0, vnid].contains(&pod.vnid.get()))
+    };
+    case.packet.in_port() == VXLAN0
+        && case.packet.ipv4(Field::IPV4_SRC) == gateway
+        && case.theirs.len() == 1
+        && case.ours.is_empty()
+        && case.scenario.sender(case.packet).is_some_and(|vnid| vnid != 0 && pod(vnid))
+}
+
 /// The same but for the destination MAC address, which they change for packets from the tunnel.
 fn routing_mac_rewrite(case: &Case<'_>) -> bool {
     let same = |(theirs, ours): (&End, &End)| {
         *theirs == End { destination_mac: theirs.destination_mac, ..ours.clone() }
     };
-    case.packet.in_port().0 == 1
+    case.packet.in_port() == VXLAN0
         && case.packet.get(Field::ETH_DST) != 0
         && case.their_path.iter().filter(|table| **table == 10).count() == 2
         && case.our_path.contains(&10)
