@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use controller::cli::trace::{differences, ofproto::SwitchTrace, text};
+use controller::view::View;
 use flowtables::feature::Plugin;
 use flowtables::feature::base::Base;
 use flowtables::feature::multicast::{self, Multicast};
@@ -19,23 +20,20 @@ use flowtables::pipeline::vnid::Vnid;
 use flowtables::walk::{Assumptions, Packet, Walk, walk};
 use openflow::{Field, Flow, Match, OfPort};
 
-#[path = "walker/random.rs"]
-mod random;
 #[path = "walker/switch.rs"]
 mod switch;
 
-use random::{Cluster, LAST_PORT, Random};
 use switch::DummySwitch;
+use tests::random::{Packets, Random, RandomCluster, Shape, packets, seeded};
+
+/// The last port that a packet comes in through: all pods could be on one node, and two ports are nobody's.
+const LAST_PORT: u32 = 24;
 
 /// Packets that go through one random cluster.
 const PACKETS_A_CLUSTER: usize = 500;
 
-fn number(variable: &str, default: usize) -> usize {
-    std::env::var(variable).ok().map_or(default, |text| text.parse().unwrap())
-}
-
-/// Walks a packet both ways; the path if they agree.
-async fn compare(switch: &DummySwitch, flows: &FlowSet, packet: &str) -> Vec<u8> {
+/// Walks a packet both ways; our walk if they agree.
+async fn compare(switch: &DummySwitch, flows: &FlowSet, packet: &str) -> Walk {
     let fields: Match = packet.parse().unwrap_or_else(|error| panic!("{packet}: {error}"));
     let walk = walk(flows, Packet::from(&fields), &Assumptions::default());
     let (trace, raw) = switch.trace(packet).await.unwrap();
@@ -46,7 +44,7 @@ async fn compare(switch: &DummySwitch, flows: &FlowSet, packet: &str) -> Vec<u8>
     }
     found.extend(headers(&walk, &trace));
     assert!(found.is_empty(), "{packet}\n{}\n{}\n{raw}", found.join("\n"), text(&walk));
-    walk.path()
+    walk
 }
 
 /// Where header fields, metadata or mark at the end differ from those of the switch.
@@ -72,35 +70,62 @@ fn headers(walk: &Walk, trace: &SwitchTrace) -> Vec<String> {
         .collect()
 }
 
-async fn clusters(plugin: Plugin) {
-    let packets = number("OSDN_PACKETS", 400);
-    let mut random = Random::new(number("OSDN_SEED", 1) as u64);
+/// A cluster of 3 nodes and 20 pods, its 5 tenants with all that a tenant can have, as one node sees it.
+fn cluster(random: &mut Random, plugin: &str) -> (Packets, View) {
+    let cluster = RandomCluster::new(random, plugin, Shape::default()).unwrap();
+    let (inputs, view) = cluster.view(&RandomCluster::node(0)).unwrap();
+    (Packets::new(&cluster.state, &inputs), view)
+}
+
+async fn clusters(plugin: &str, tables: &[u8]) {
+    let number = packets(400).unwrap();
+    let mut random = seeded().unwrap();
     let switch = DummySwitch::start(LAST_PORT).unwrap();
     let mut visits: BTreeMap<u8, usize> = BTreeMap::new();
-    for start in (0..packets).step_by(PACKETS_A_CLUSTER) {
-        let cluster = Cluster::random(&mut random, plugin);
-        let flows = cluster.flows();
-        switch.load(&flows).await.unwrap();
-        for _ in start..packets.min(start + PACKETS_A_CLUSTER) {
-            for table in compare(&switch, &flows, &cluster.packet(&mut random)).await {
+    let mut groups = 0;
+    for start in (0..number).step_by(PACKETS_A_CLUSTER) {
+        let (packets, view) = cluster(&mut random, plugin);
+        switch.load(view.flows()).await.unwrap();
+        for _ in start..number.min(start + PACKETS_A_CLUSTER) {
+            let walk = compare(&switch, view.flows(), &packets.random(&mut random)).await;
+            groups += usize::from(walk.outputs.iter().any(|output| !output.choices.is_empty()));
+            for table in walk.path() {
                 *visits.entry(table).or_default() += 1;
             }
         }
     }
-    println!("{plugin:?}: {packets} packets, visits by table: {visits:?}");
-    for table in [0, 10, 20, 21, 25, 30, 40, 50, 60, 70, 80, 90, 100, 101, 110, 120] {
-        assert!(visits.contains_key(&table), "no packet visited table {table}: {visits:?}");
+    println!("{plugin}: {number} packets, {groups} by a group, visits by table: {visits:?}");
+    for table in tables {
+        assert!(visits.contains_key(table), "no packet visited table {table}: {visits:?}");
     }
 }
 
 #[tokio::test]
 async fn the_walk_is_that_of_the_switch_in_mode_subnet() {
-    clusters(Plugin::Subnet).await;
+    clusters("subnet", &[0, 10, 20, 21, 25, 30, 40, 50, 60, 70, 80, 90, 100, 101, 110, 120]).await;
 }
 
 #[tokio::test]
 async fn the_walk_is_that_of_the_switch_in_mode_multitenant() {
-    clusters(Plugin::Multitenant).await;
+    clusters("multitenant", &[0, 10, 20, 21, 25, 30, 40, 50, 60, 70, 80, 90, 100, 101, 110, 111, 120]).await;
+}
+
+#[tokio::test]
+async fn a_group_is_walked_bucket_by_bucket_and_the_switch_takes_one_of_them() {
+    let mut random = seeded().unwrap();
+    let switch = DummySwitch::start(LAST_PORT).unwrap();
+    let mut chosen = 0;
+    while chosen < 20 {
+        let (packets, view) = cluster(&mut random, "multitenant");
+        if view.flows().groups().next().is_none() {
+            continue;
+        }
+        switch.load(view.flows()).await.unwrap();
+        for _ in 0..100 {
+            let walk = compare(&switch, view.flows(), &packets.random(&mut random)).await;
+            chosen += usize::from(walk.outputs.iter().any(|output| !output.choices.is_empty()));
+        }
+    }
 }
 
 /// More nodes than fit into one flow: every one of them gets its copy, and the pods here theirs.
@@ -139,9 +164,8 @@ async fn multicast_reaches_every_node_of_a_large_cluster() {
     switch.load(&flows).await.unwrap();
 
     let packet = format!("in_port={},udp,nw_src={},nw_dst=224.1.1.1,ct_state=trk", sender.port, sender.ip);
-    assert_eq!(compare(&switch, &flows, &packet).await, [0, 20, 21, 30, 110, 111, 111, 111, 120]);
-    let fields: Match = packet.parse().unwrap();
-    let walk = walk(&flows, Packet::from(&fields), &Assumptions::default());
+    let walk = compare(&switch, &flows, &packet).await;
+    assert_eq!(walk.path(), [0, 20, 21, 30, 110, 111, 111, 111, 120]);
     let far = walk.outputs.iter().filter(|output| output.port == VXLAN0);
     assert!(far.map(|output| output.packet.ipv4(Field::TUN_DST)).eq(nodes));
     assert_eq!(walk.outputs.last().unwrap().port, other.port);
@@ -159,9 +183,9 @@ async fn the_walk_is_that_of_the_switch_for_flows_of_every_kind() {
         lines.map(|line| line.parse().unwrap_or_else(|error| panic!("{line}: {error}"))).collect();
     flows.replace(&Owner::Base, parsed.into_iter().map(Flow::normalized).collect::<Vec<_>>());
     switch.load(&flows).await.unwrap();
-    let mut random = Random::new(number("OSDN_SEED", 1) as u64);
+    let mut random = seeded().unwrap();
     let mut visits: BTreeMap<u8, usize> = BTreeMap::new();
-    for _ in 0..number("OSDN_PACKETS", 400) {
+    for _ in 0..packets(400).unwrap() {
         let protocol = *random.pick(&["tcp", "udp"]);
         let mut packet = format!(
             "in_port={},{protocol},nw_src=10.0.0.{},nw_dst=10.0.1.{},nw_ttl={},{protocol}_dst={}",
@@ -173,7 +197,7 @@ async fn the_walk_is_that_of_the_switch_for_flows_of_every_kind() {
         );
         packet += *random.pick(&["", ",ct_state=trk", ",ct_state=trk|new", ",ct_state=trk|est,ct_mark=5"]);
         packet += *random.pick(&["", ",dl_vlan=5", ",reg3=0x10,reg5=7", ",metadata=0x1234,tun_id=9"]);
-        for table in compare(&switch, &flows, &packet).await {
+        for table in compare(&switch, &flows, &packet).await.path() {
             *visits.entry(table).or_default() += 1;
         }
     }

@@ -8,7 +8,7 @@ use anyhow::{Context, bail, ensure};
 use controller::cli::trace::ofproto::{SwitchTrace, parse};
 use flowtables::flowset::FlowSet;
 use openflow::message::{ConfigFlags, SwitchConfig};
-use openflow::{Endpoint, FlowMod, Modification, Switch};
+use openflow::{Endpoint, Modification, Switch};
 
 /// How long a daemon may take to start, or a trace to come.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -82,10 +82,14 @@ impl DummySwitch {
         switch.set_config(config).await?;
         let actual = controller::node::ovs::syncer::read(&switch).await?;
         let diff = flowtables::flowset::diff::diff(&actual.flows, flows);
-        let modifications: Vec<Modification> =
-            diff.modifications().into_iter().map(|change: FlowMod| Modification::Flow(change)).collect();
-        switch.bundle(modifications).await?;
+        let groups = flowtables::flowset::groups::diff(&actual.groups, flows);
+        let before = groups.before_flows().into_iter().map(Modification::Group);
+        let after = groups.after_flows().into_iter().map(Modification::Group);
+        let changes = diff.modifications().into_iter().map(Modification::Flow);
+        switch.bundle(before.chain(changes).chain(after).collect()).await?;
         let actual = controller::node::ovs::syncer::read(&switch).await?;
+        let left = flowtables::flowset::groups::diff(&actual.groups, flows);
+        ensure!(left.is_empty(), "the switch holds other groups than it was sent: {left:#?}");
         let left = flowtables::flowset::diff::diff(&actual.flows, flows);
         ensure!(left.is_empty(), "the switch holds other flows than it was sent: {left:#?}");
         Ok(())
