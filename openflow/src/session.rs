@@ -135,8 +135,9 @@ impl Session {
         session
     }
 
-    /// Takes bytes from the peer. Call [`Session::poll`] until it has nothing more before the next call, and memory
-    /// stays within one message and one read.
+    /// Takes bytes from the peer. Call [`Session::poll`] until it has nothing more before the next call, and what is
+    /// held of them stays within one message and one read. Each may be an echo request whose answer goes to
+    /// [`Session::transmit`]: read no more while the peer does not take what is there.
     pub fn receive(&mut self, bytes: &[u8], now: Instant) {
         if self.state == State::Closed {
             return;
@@ -254,6 +255,12 @@ impl Session {
                 self.queue_with(PROBE_XID, &Message::EchoRequest(Vec::new()));
             }
         }
+    }
+
+    /// Tells that for some time nothing was read, so that the silence was ours and not the peer's.
+    pub fn excuse_silence(&mut self, now: Instant) {
+        self.last_heard = now;
+        self.probed = None;
     }
 
     /// Bytes to send; take off what was sent with `advance`. Its length is what back-pressure goes by.

@@ -37,6 +37,9 @@ pub enum ClientError {
     /// The peer closed the connection.
     #[error("the peer closed the connection")]
     EndOfStream,
+    /// The peer takes nothing of what we send.
+    #[error("the peer does not read what is sent to it")]
+    PeerDoesNotRead,
     /// All handles are dropped.
     #[error("no longer used")]
     TaskGone,
@@ -77,6 +80,7 @@ impl ClientError {
                 | ClientError::Session(_)
                 | ClientError::Io(_)
                 | ClientError::EndOfStream
+                | ClientError::PeerDoesNotRead
                 | ClientError::TaskGone
         )
     }

@@ -4,16 +4,19 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
 
 use super::endpoint::{Stream, host_and_port};
-use super::{ClientError, Switch, SwitchOptions};
+use super::{ClientError, Switch, SwitchOptions, Tls};
 
 /// Waits for switches: `punix:PATH`, `ptcp:PORT[:HOST]` or `pssl:PORT[:HOST]`.
 #[derive(Debug)]
 pub struct Listener {
     kind: Kind,
     options: SwitchOptions,
+    greetings: Mutex<JoinSet<Option<Switch>>>,
 }
 
 #[derive(Debug)]
@@ -21,7 +24,7 @@ enum Kind {
     /// The file goes with the listener.
     Unix(UnixListener, PathBuf),
     Tcp(TcpListener),
-    Tls(TcpListener),
+    Tls(TcpListener, Tls),
 }
 
 impl Listener {
@@ -42,68 +45,96 @@ impl Listener {
                 let port: u16 = port.parse().map_err(|_| wrong())?;
                 let (host, _) = host_and_port(host).ok_or_else(wrong)?;
                 let listener = TcpListener::bind((host.as_str(), port)).await.map_err(failed)?;
-                if kind == "ptcp" { Kind::Tcp(listener) } else { Kind::Tls(listener) }
+                match (kind, &options.tls) {
+                    ("ptcp", _) => Kind::Tcp(listener),
+                    (_, Some(tls)) => Kind::Tls(listener, tls.clone()),
+                    (_, None) => {
+                        return Err(failed(std::io::Error::other(
+                            "no certificates given (SwitchOptions::tls)",
+                        )));
+                    }
+                }
             }
             _ => return Err(wrong()),
         };
-        Ok(Listener { kind, options })
+        Ok(Listener { kind, options, greetings: Mutex::default() })
     }
 
     /// The address, if it is one of TCP.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         match &self.kind {
             Kind::Unix(..) => None,
-            Kind::Tcp(listener) | Kind::Tls(listener) => listener.local_addr().ok(),
+            Kind::Tcp(listener) | Kind::Tls(listener, _) => listener.local_addr().ok(),
         }
     }
 
-    /// The next switch, once it has agreed on OpenFlow 1.3. Peers that fail to are reported and passed over.
+    /// The next switch, once it has agreed on OpenFlow 1.3. Peers that fail to are reported and passed over; one that
+    /// stays silent holds up nobody.
     ///
-    /// One that stays silent holds up the others for [`SwitchOptions::connect_timeout`] at most.
+    /// Cancel-safe: who was about to be accepted is accepted by the next call.
     ///
     /// # Errors
     /// If the socket itself fails.
     pub async fn accept(&self) -> Result<Switch, ClientError> {
+        let mut greetings = self.greetings.lock().await;
         loop {
-            let (stream, peer) = self.accept_stream().await?;
-            let greet = Switch::over(stream, self.options.clone());
-            match tokio::time::timeout(self.options.connect_timeout, greet).await {
-                Ok(Ok(switch)) => return Ok(switch),
-                Ok(Err(error)) => tracing::warn!(peer, %error, "peer is no switch of ours"),
-                Err(_) => tracing::warn!(peer, "peer sends no hello"),
+            tokio::select! {
+                Some(greeted) = greetings.join_next() => if let Ok(Some(switch)) = greeted {
+                    return Ok(switch);
+                },
+                accepted = self.accept_stream(), if greetings.len() < MAX_GREETINGS => {
+                    let (stream, peer) = accepted?;
+                    greetings.spawn(greet(stream, peer, self.options.clone()));
+                }
             }
         }
     }
 
-    async fn accept_stream(&self) -> Result<(Box<dyn Stream>, String), ClientError> {
-        loop {
-            match &self.kind {
-                Kind::Unix(listener, path) => {
-                    let (stream, _) = listener.accept().await?;
-                    return Ok((Box::new(stream), path.display().to_string()));
-                }
-                Kind::Tcp(listener) => {
-                    let (stream, peer) = listener.accept().await?;
-                    stream.set_nodelay(true)?;
-                    return Ok((Box::new(stream), peer.to_string()));
-                }
-                Kind::Tls(listener) => {
-                    let (stream, peer) = listener.accept().await?;
-                    stream.set_nodelay(true)?;
-                    let Some(tls) = &self.options.tls else {
-                        return Err(
-                            std::io::Error::other("no certificates given (SwitchOptions::tls)").into()
-                        );
-                    };
-                    match tokio::time::timeout(self.options.connect_timeout, tls.accept(stream)).await {
-                        Ok(Ok(stream)) => return Ok((Box::new(stream), peer.to_string())),
-                        Ok(Err(error)) => tracing::warn!(%peer, %error, "TLS handshake failed"),
-                        Err(_) => tracing::warn!(%peer, "TLS handshake takes too long"),
-                    }
-                }
+    async fn accept_stream(&self) -> Result<(Accepted, String), ClientError> {
+        match &self.kind {
+            Kind::Unix(listener, path) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Accepted::Plain(Box::new(stream)), path.display().to_string()))
+            }
+            Kind::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok((Accepted::Plain(Box::new(stream)), peer.to_string()))
+            }
+            Kind::Tls(listener, tls) => {
+                let (stream, peer) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok((Accepted::Tls(stream, tls.clone()), peer.to_string()))
             }
         }
     }
+}
+
+/// How many peers may be about to say hello at the same time; further ones wait in the system's queue.
+const MAX_GREETINGS: usize = 256;
+
+/// A peer before its hello, or its TLS handshake.
+enum Accepted {
+    Plain(Box<dyn Stream>),
+    Tls(TcpStream, Tls),
+}
+
+/// The switch, if the peer turns out to be one.
+async fn greet(accepted: Accepted, peer: String, options: SwitchOptions) -> Option<Switch> {
+    let timeout = options.connect_timeout;
+    let greet = async {
+        let stream = match accepted {
+            Accepted::Plain(stream) => stream,
+            Accepted::Tls(stream, tls) => Box::new(tls.accept(stream).await?),
+        };
+        Switch::over(stream, options).await
+    };
+    match tokio::time::timeout(timeout, greet).await {
+        Ok(Ok(switch)) => return Some(switch),
+        Ok(Err(error)) => tracing::warn!(peer, %error, "peer is no switch of ours"),
+        Err(_) => tracing::warn!(peer, "peer sends no hello in time"),
+    }
+    None
 }
 
 impl Drop for Listener {

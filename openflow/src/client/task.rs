@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
@@ -77,6 +77,9 @@ pub(super) struct Command {
 
 /// While more than this waits to be written, no further commands are taken.
 const WRITE_HIGH_WATER: usize = 256 * 1024;
+/// While more than this waits to be written, nothing is read: only the answers to echo requests of a peer that does not
+/// read itself make it so much.
+const ECHO_HIGH_WATER: usize = 4 * WRITE_HIGH_WATER;
 /// From this many open requests on, those that nobody waits for are cleared away.
 const PENDING_SWEEP: usize = 1024;
 /// How much is read at once.
@@ -95,6 +98,12 @@ pub(super) struct Task<S> {
     watches: Vec<Watch>,
     /// A part whose reader is busy: nothing more is read until it has room.
     stalled: Option<(mpsc::Sender<Part>, Part)>,
+    /// How long the peer may leave bytes of ours untaken, and since when it does.
+    write_timeout: Duration,
+    unwritten_since: Option<Instant>,
+    /// Bytes may be in the stream's own buffer (TLS has one).
+    unflushed: bool,
+    warned: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Task<S> {
@@ -118,6 +127,10 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Task<S> {
             pending: HashMap::new(),
             watches: Vec::new(),
             stalled: None,
+            write_timeout: config.echo_timeout,
+            unwritten_since: None,
+            unflushed: false,
+            warned: false,
         }
     }
 
@@ -125,7 +138,11 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Task<S> {
         let reason = Arc::new(self.serve().await);
         tracing::debug!(%reason, "OpenFlow connection closed");
         // What is still queued (the reason for a refused version) may go out, if it goes at once.
-        let _ = tokio::time::timeout(LAST_WORDS, self.writer.write_all(self.session.transmit())).await;
+        let last_words = async {
+            self.writer.write_all(self.session.transmit()).await?;
+            self.writer.flush().await
+        };
+        let _ = tokio::time::timeout(LAST_WORDS, last_words).await;
         for (_, pending) in self.pending.drain() {
             let error = ClientError::Closed(reason.clone());
             match pending {
@@ -143,28 +160,40 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Task<S> {
             if let Err(error) = self.handle_events() {
                 return error;
             }
-            let timeout = self.session.timeout();
+            let now = Instant::now();
+            let session_timeout = self.session.timeout();
             let is_up = self.session.is_up();
             let outgoing = self.session.transmit();
             let may_take = is_up && outgoing.len() < WRITE_HIGH_WATER;
             let has_output = !outgoing.is_empty();
+            let may_read = self.stalled.is_none() && outgoing.len() < ECHO_HIGH_WATER;
+            // A peer may not read because we don't, so the clock stands still while a reader here is busy.
+            self.unwritten_since = match self.unwritten_since {
+                _ if !(has_output || self.unflushed) || self.stalled.is_some() => None,
+                None => Some(now),
+                since => since,
+            };
+            let write_timeout = self.unwritten_since.map(|since| since + self.write_timeout);
+            if write_timeout.is_some_and(|due| now >= due) {
+                return ClientError::PeerDoesNotRead;
+            }
+            // Who is not listened to cannot be told to be silent.
+            let timeout = session_timeout.filter(|_| may_read).into_iter().chain(write_timeout).min();
             // Every arm only waits; what it gets is handled below the `select!`, so nothing is lost when another
             // arm wins. A write that is cancelled has written nothing.
             tokio::select! {
                 room = reserve(&self.stalled), if self.stalled.is_some() => {
                     self.end_stall(room);
                 }
-                read = self.reader.read(&mut buffer), if self.stalled.is_none() => match read {
+                read = self.reader.read(&mut buffer), if may_read => match read {
                     Ok(0) => return ClientError::EndOfStream,
                     Ok(n) => self.session.receive(buffer.get(..n).unwrap_or(&buffer), Instant::now()),
                     Err(error) => return error.into(),
                 },
-                written = self.writer.write(outgoing), if has_output => match written {
-                    Ok(0) => return ClientError::EndOfStream,
-                    Ok(n) => {
-                        let outgoing = self.session.transmit();
-                        outgoing.advance(n.min(outgoing.len()));
-                    }
+                sent = write_or_flush(&mut self.writer, outgoing), if has_output || self.unflushed => match sent {
+                    Ok(Sent::Bytes(0)) => return ClientError::EndOfStream,
+                    Ok(Sent::Bytes(n)) => self.written(n),
+                    Ok(Sent::Flushed) => self.unflushed = false,
                     Err(error) => return error.into(),
                 },
                 command = self.commands.recv(), if may_take => match command {
@@ -174,6 +203,17 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Task<S> {
                 () = sleep_until(timeout) => {}
             }
         }
+    }
+
+    fn written(&mut self, n: usize) {
+        let outgoing = self.session.transmit();
+        let was_full = outgoing.len() >= ECHO_HIGH_WATER;
+        outgoing.advance(n.min(outgoing.len()));
+        if was_full && outgoing.len() < ECHO_HIGH_WATER {
+            self.session.excuse_silence(Instant::now());
+        }
+        self.unwritten_since = None;
+        self.unflushed = true;
     }
 
     fn take(&mut self, command: Command) {
@@ -208,7 +248,12 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Task<S> {
                 }
                 Some(Event::Message(envelope)) => self.dispatch(envelope.xid, envelope.message),
                 Some(Event::Undecodable { xid, error }) => {
-                    tracing::warn!(xid, %error, "undecodable OpenFlow message");
+                    // A peer that sends such without end must not fill the log.
+                    if std::mem::replace(&mut self.warned, true) {
+                        tracing::debug!(xid, %error, "undecodable OpenFlow message");
+                    } else {
+                        tracing::warn!(xid, %error, "undecodable OpenFlow message; more are logged at debug level");
+                    }
                     self.fail(xid, error.into());
                 }
                 Some(Event::Closed(reason)) => return Err(reason.into()),
@@ -295,11 +340,25 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Task<S> {
             // There is room: this task is the only one that sends.
             let _ = sender.try_send(part);
         }
+        self.session.excuse_silence(Instant::now());
     }
 }
 
+enum Sent {
+    Bytes(usize),
+    Flushed,
+}
+
+/// Writes some of `bytes`; if there are none, sees to it that none wait in the stream's own buffer.
+async fn write_or_flush<S: AsyncWrite>(writer: &mut WriteHalf<S>, bytes: &[u8]) -> std::io::Result<Sent> {
+    if bytes.is_empty() {
+        return writer.flush().await.map(|()| Sent::Flushed);
+    }
+    writer.write(bytes).await.map(Sent::Bytes)
+}
+
 /// How long the last bytes may take when the connection ends.
-const LAST_WORDS: std::time::Duration = std::time::Duration::from_millis(200);
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// Waits until the reader of a stalled part has room; false if it went away.
 async fn reserve(stalled: &Option<(mpsc::Sender<Part>, Part)>) -> bool {
