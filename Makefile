@@ -3,7 +3,7 @@
 CARGO ?= cargo
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 
-.PHONY: all deps build demo test soak fuzz pure lint bench clean
+.PHONY: all deps build demo test soak fuzz vectors pure lint bench clean
 
 all: build
 
@@ -18,8 +18,16 @@ build:
 demo: deps build
 	$(BIN)/sdnctl lab demo --cluster manifests/demo
 
-test: deps build pure
+test: deps build pure target/os-ken/installed
 	$(CARGO) test --workspace
+
+# Another implementation of OpenFlow (PyPI, Apache-2.0): what it makes of our vectors is part of the tests.
+target/os-ken/installed:
+	@python3 -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "os-ken: missing: python3 with venv; run: apt-get install python3-venv" >&2; exit 3; }
+	python3 -m venv --clear target/os-ken
+	target/os-ken/bin/pip install -q --disable-pip-version-check os-ken==4.2.2
+	@touch $@
 
 # The same comparisons as in the tests, with many more random packets.
 soak: deps
@@ -37,6 +45,12 @@ fuzz:
 		$(CARGO) +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
 			-max_total_time=$(SECONDS) -max_len=4096 -print_final_stats=1 || exit 1; \
 	done ) || exit 1; done
+
+# How much of the test material of Open vSwitch (tests/*.at) and Ryu or os-ken (packet_data/of13) the codec reads and
+# writes again, from checkouts of yours: make vectors OVS_SRC=../ovs RYU_SRC=../ryu.
+vectors:
+	@[ -n "$(OVS_SRC)$(RYU_SRC)" ] || { echo "vectors: run: make vectors OVS_SRC=DIR RYU_SRC=DIR" >&2; exit 2; }
+	@$(CARGO) run -q -p openflow --example vectors -- $(if $(OVS_SRC),--ovs $(OVS_SRC)) $(if $(RYU_SRC),--ryu $(RYU_SRC))
 
 # The protocol crates build without tokio; the pipeline has neither async nor I/O below it.
 pure:

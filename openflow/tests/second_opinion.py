@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A second opinion on the vectors from os-ken, another implementation of OpenFlow 1.3.
 
-    python3 -m venv target/os-ken && target/os-ken/bin/pip install os-ken==4.2.2
+    make target/os-ken/installed
     target/os-ken/bin/python openflow/tests/second_opinion.py openflow/tests/vectors
 
 Each vector that os-ken can read must have the type, length and transaction id that we say, and, where os-ken can write
