@@ -2,7 +2,7 @@
 
 #![allow(clippy::indexing_slicing, reason = "a test may stop at the first surprise")]
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, ensure};
@@ -135,6 +135,23 @@ fn a_database_is_dumped_and_changed() -> anyhow::Result<()> {
         ensure!(unknown.status.code() == Some(3), "{said}");
         ensure!(said.contains("has no table Brigde; it has") && said.contains("Bridge"), "{said}");
     }
+
+    // The table, then each change.
+    let mut monitor = ask(&["monitor", "Open_vSwitch", "Bridge"])?.stdout(Stdio::piped()).spawn()?;
+    let mut lines = BufReader::new(monitor.stdout.take().context("no stdout")?).lines();
+    let heading = lines.next().context("nothing is printed")??;
+    ensure!(heading == "Bridge table", "{heading}");
+    let rows = run(&mut ask(&["dump", "Open_vSwitch", "Bridge"])?)?.trim().lines().count() - 1;
+    for _ in 0..rows {
+        lines.next().context("the table ends early")??;
+    }
+    let update = r#"[{"op":"mutate","table":"Bridge","where":[["name","==","br-phy"]],"mutations":[["external_ids","insert",["map",[["a","b"]]]]]}]"#;
+    run(&mut ask(&["transact", "Open_vSwitch", update])?)?;
+    let changed = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("external_ids")));
+    monitor.kill()?;
+    monitor.wait()?;
+    let changed = changed.context("the change is not printed")??;
+    ensure!(changed.starts_with("modify Bridge ") && changed.contains("->{a=b}"), "{changed}");
 
     // A switch that stands still is said, not waited for.
     let paused = Paused::new(tests::daemon(&lab.status()?, NODE, "ovs-vswitchd")?)?;

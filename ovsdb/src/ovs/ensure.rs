@@ -47,9 +47,10 @@ pub(super) async fn commit<T>(
                     // The replica was current.
                     return Err(error.into());
                 }
-                // A guard that failed says nothing about the plan.
-                let guard = error.refused().is_some_and(|error| error.kind == ErrorKind::TimedOut);
-                refused = Some((tx, error)).filter(|_| !guard);
+                // A guard that failed, or a cluster in between two leaders, says nothing about the plan.
+                let passing = [ErrorKind::TimedOut, ErrorKind::NotLeader, ErrorKind::ClusterError];
+                let passes = error.refused().is_some_and(|error| passing.contains(&error.kind));
+                refused = Some((tx, error)).filter(|_| !passes);
             }
             Err(error) => return Err(error.into()),
         }
@@ -57,12 +58,17 @@ pub(super) async fn commit<T>(
 }
 
 /// Whether a refusal can come from planning on a replica that a second writer has overtaken: a guard that failed, a
-/// name that exists by now, a row that is gone.
+/// name that exists by now, a row that is gone; or from a cluster that is about to have another leader, where the guards
+/// see to it that nothing is done twice.
 fn may_be_stale(error: &TransactError) -> bool {
     error.refused().is_some_and(|refused| {
         matches!(
             refused.kind,
-            ErrorKind::TimedOut | ErrorKind::ConstraintViolation | ErrorKind::ReferentialIntegrityViolation
+            ErrorKind::TimedOut
+                | ErrorKind::ConstraintViolation
+                | ErrorKind::ReferentialIntegrityViolation
+                | ErrorKind::NotLeader
+                | ErrorKind::ClusterError
         )
     })
 }

@@ -198,7 +198,7 @@ impl OperationError {
 /// Why a transaction has no [`Reply`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TransactError {
-    /// The server refused it; nothing of it was done.
+    /// The server refused it; nothing of it was done, unless the [kind](ErrorKind) says otherwise.
     #[error("the database refused the transaction: {0}")]
     Refused(#[from] OperationError),
     /// The transaction could not be built or sent; nothing of it was done.

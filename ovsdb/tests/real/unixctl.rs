@@ -27,6 +27,23 @@ async fn commands_answer_as_to_ovs_appctl() {
 }
 
 #[tokio::test]
+async fn a_daemon_ends_when_told_to() {
+    let ovs = Ovs::switch();
+    let client = ovs.ovs_client().await;
+    ovsdb::ovs::ensure_bridge(&client, &ovsdb::ovs::BridgeSpec::new("br0")).await.unwrap();
+    let socket = control_socket(&ovs.path(""), "ovs-vswitchd").unwrap();
+    assert_eq!(call(&socket, "exit", &[]).await.unwrap(), "");
+    // It takes its pid file with it.
+    crate::harness::soon(async {
+        while ovs.path("ovs-vswitchd.pid").exists() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(matches!(call(&socket, "version", &[]).await, Err(UnixctlError::Io { .. })));
+}
+
+#[tokio::test]
 async fn a_missing_daemon_is_said() {
     let dir = tempfile::tempdir().unwrap();
     let error = control_socket(dir.path(), "ovs-vswitchd").unwrap_err();
