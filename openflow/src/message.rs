@@ -88,42 +88,202 @@ pub struct Envelope {
 #[non_exhaustive]
 pub enum Message {
     /// `OFPT_HELLO`.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::Hello(Hello::openflow13());
+    /// assert_eq!(Envelope::new(1, message).to_string(), "OFPT_HELLO (OF1.3) (xid=0x1):\n version bitmap: 0x04");
+    /// ```
     Hello(Hello),
     /// `OFPT_ERROR`.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::Error(ErrorMsg { code: ErrorCode::FMFC_TABLE_FULL, data: vec![] });
+    /// assert_eq!(Envelope::new(1, message).to_string(), "OFPT_ERROR (OF1.3) (xid=0x1): OFPFMFC_TABLE_FULL");
+    /// ```
     Error(ErrorMsg),
     /// `OFPT_ECHO_REQUEST`: any bytes, to be sent back.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::EchoRequest(b"ping".to_vec());
+    /// assert_eq!(Envelope::new(1, message).to_string(), "OFPT_ECHO_REQUEST (OF1.3) (xid=0x1): 4 bytes of payload");
+    /// ```
     EchoRequest(Vec<u8>),
     /// `OFPT_ECHO_REPLY`.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::EchoReply(b"ping".to_vec());
+    /// assert_eq!(Envelope::new(1, message).to_string(), "OFPT_ECHO_REPLY (OF1.3) (xid=0x1): 4 bytes of payload");
+    /// ```
     EchoReply(Vec<u8>),
     /// `OFPT_FEATURES_REQUEST`.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::FeaturesRequest;
+    /// assert_eq!(Envelope::new(1, message).to_string(), "OFPT_FEATURES_REQUEST (OF1.3) (xid=0x1):");
+    /// ```
     FeaturesRequest,
     /// `OFPT_FEATURES_REPLY`.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::FeaturesReply(Features { datapath_id: 0xa, n_tables: 254, ..Features::default() });
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert_eq!(text, "OFPT_FEATURES_REPLY (OF1.3) (xid=0x1): dpid:000000000000000a\nn_tables:254, n_buffers:0\ncapabilities: 0");
+    /// ```
     FeaturesReply(Features),
     /// `OFPT_GET_CONFIG_REQUEST`.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::GetConfigRequest;
+    /// assert_eq!(Envelope::new(1, message).to_string(), "OFPT_GET_CONFIG_REQUEST (OF1.3) (xid=0x1):");
+    /// ```
     GetConfigRequest,
     /// `OFPT_GET_CONFIG_REPLY`.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::GetConfigReply(SwitchConfig { miss_send_len: 128, ..SwitchConfig::default() });
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert_eq!(text, "OFPT_GET_CONFIG_REPLY (OF1.3) (xid=0x1): frags=normal miss_send_len=128");
+    /// ```
     GetConfigReply(SwitchConfig),
     /// `OFPT_SET_CONFIG`.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::SetConfig(SwitchConfig { miss_send_len: 0xffff, ..SwitchConfig::default() });
+    /// assert_eq!(Envelope::new(1, message).to_string(), "OFPT_SET_CONFIG (OF1.3) (xid=0x1): frags=normal miss_send_len=65535");
+    /// ```
     SetConfig(SwitchConfig),
     /// `OFPT_PACKET_IN`.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::PacketIn(PacketIn {
+    ///     buffer_id: NO_BUFFER,
+    ///     total_len: 60,
+    ///     reason: PacketInReason::ACTION,
+    ///     table: 3,
+    ///     cookie: 0x1234,
+    ///     fields: "in_port=7".parse()?,
+    ///     data: vec![0; 60],
+    /// });
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert_eq!(text, "OFPT_PACKET_IN (OF1.3) (xid=0x1): table_id=3 cookie=0x1234 total_len=60 in_port=7 (via action) data_len=60 (unbuffered)");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     PacketIn(PacketIn),
     /// `OFPT_FLOW_REMOVED`.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// # use std::time::Duration;
+    /// let message = Message::FlowRemoved(FlowRemoved {
+    ///     cookie: 0,
+    ///     priority: 100,
+    ///     reason: FlowRemovedReason::IDLE_TIMEOUT,
+    ///     table: 20,
+    ///     duration: Duration::from_secs(61),
+    ///     idle_timeout: 60,
+    ///     hard_timeout: 0,
+    ///     packets: 5,
+    ///     bytes: 490,
+    ///     fields: "ip,nw_dst=10.0.0.1".parse()?,
+    /// });
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert_eq!(text, "OFPT_FLOW_REMOVED (OF1.3) (xid=0x1): priority=100,ip,nw_dst=10.0.0.1 reason=idle table_id=20 duration61s idle60 pkts5 bytes490");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     FlowRemoved(FlowRemoved),
     /// `OFPT_PORT_STATUS`.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::PortStatus(PortStatus {
+    ///     reason: PortReason::Add,
+    ///     desc: PortDesc { port: OfPort(3), name: "veth3".to_owned(), ..PortDesc::default() },
+    /// });
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert!(text.starts_with("OFPT_PORT_STATUS (OF1.3) (xid=0x1): ADD: 3(veth3): addr:00:00:00:00:00:00"));
+    /// ```
     PortStatus(PortStatus),
     /// `OFPT_PACKET_OUT`.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::PacketOut(PacketOut::new(OfPort::LOCAL, vec![Action::Output(OfPort(3))], vec![0; 60]));
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert_eq!(text, "OFPT_PACKET_OUT (OF1.3) (xid=0x1): in_port=LOCAL actions=output:3 data_len=60");
+    /// ```
     PacketOut(PacketOut),
     /// `OFPT_FLOW_MOD`.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::FlowMod(FlowMod::add("table=20,ip,nw_dst=10.0.0.1 actions=output:3".parse()?));
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert_eq!(text, "OFPT_FLOW_MOD (OF1.3) (xid=0x1): ADD table:20 ip,nw_dst=10.0.0.1 actions=output:3");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     FlowMod(FlowMod),
     /// `OFPT_GROUP_MOD`.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::GroupMod(GroupMod::add("group_id=1,type=all,bucket=output:1,bucket=output:2".parse()?));
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert_eq!(text, "OFPT_GROUP_MOD (OF1.3) (xid=0x1):\n ADD group_id=1,type=all,bucket=actions=output:1,bucket=actions=output:2");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     GroupMod(GroupMod),
     /// `OFPT_PORT_MOD`.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::PortMod(PortMod {
+    ///     port: OfPort(3),
+    ///     config: PortConfig::PORT_DOWN,
+    ///     mask: PortConfig::PORT_DOWN,
+    ///     ..PortMod::default()
+    /// });
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert!(text.starts_with("OFPT_PORT_MOD (OF1.3) (xid=0x1): port: 3: addr:00:00:00:00:00:00\n     config: PORT_DOWN"));
+    /// ```
     PortMod(PortMod),
     /// `OFPT_TABLE_MOD`.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::TableMod(TableMod { table: 3, config: 0 });
+    /// assert_eq!(Envelope::new(1, message).to_string(), "OFPT_TABLE_MOD (OF1.3) (xid=0x1): table_id=3");
+    /// ```
     TableMod(TableMod),
     /// `OFPT_METER_MOD`.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::MeterMod(MeterMod::parse(
+    ///     MeterModCommand::Add,
+    ///     "meter=1 kbps bands=type=drop rate=1000",
+    /// )?);
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert_eq!(text, "OFPT_METER_MOD (OF1.3) (xid=0x1): ADD meter=1 kbps bands=\ntype=drop rate=1000");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     MeterMod(MeterMod),
     /// `OFPT_MULTIPART_REQUEST`.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::MultipartRequest { more: false, request: MultipartRequest::Table };
+    /// assert_eq!(Envelope::new(1, message).to_string(), "OFPST_TABLE request (OF1.3) (xid=0x1):");
+    /// ```
     MultipartRequest {
         /// Whether more parts of this request follow.
         more: bool,
@@ -131,6 +291,16 @@ pub enum Message {
         request: MultipartRequest,
     },
     /// `OFPT_MULTIPART_REPLY`.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::MultipartReply {
+    ///     more: true,
+    ///     reply: MultipartReply::Aggregate(AggregateStats { packets: 5, bytes: 490, flows: 1 }),
+    /// };
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert_eq!(text, "OFPST_AGGREGATE reply (OF1.3) (xid=0x1): flags=[more] packet_count=5 byte_count=490 flow_count=1");
+    /// ```
     MultipartReply {
         /// Whether more parts of this reply follow.
         more: bool,
@@ -138,54 +308,245 @@ pub enum Message {
         reply: MultipartReply,
     },
     /// `OFPT_BARRIER_REQUEST`.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::BarrierRequest;
+    /// assert_eq!(Envelope::new(1, message).to_string(), "OFPT_BARRIER_REQUEST (OF1.3) (xid=0x1):");
+    /// ```
     BarrierRequest,
     /// `OFPT_BARRIER_REPLY`.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::BarrierReply;
+    /// assert_eq!(Envelope::new(1, message).to_string(), "OFPT_BARRIER_REPLY (OF1.3) (xid=0x1):");
+    /// ```
     BarrierReply,
     /// `OFPT_QUEUE_GET_CONFIG_REQUEST`: the queues of a port; [`OfPort::ANY`] for all.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::QueueGetConfigRequest(OfPort(3));
+    /// assert_eq!(Envelope::new(1, message).to_string(), "OFPT_QUEUE_GET_CONFIG_REQUEST (OF1.3) (xid=0x1): port=3");
+    /// ```
     QueueGetConfigRequest(OfPort),
     /// `OFPT_QUEUE_GET_CONFIG_REPLY`.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::QueueGetConfigReply(QueueConfig {
+    ///     port: OfPort(3),
+    ///     queues: vec![Queue { id: 1, port: OfPort(3), properties: vec![QueueProperty::MinRate(500)] }],
+    /// });
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert_eq!(text, "OFPT_QUEUE_GET_CONFIG_REPLY (OF1.3) (xid=0x1): port=3\nqueue 1: min_rate:50.0%");
+    /// ```
     QueueGetConfigReply(QueueConfig),
     /// `OFPT_GET_ASYNC_REQUEST`.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::GetAsyncRequest;
+    /// assert_eq!(Envelope::new(1, message).to_string(), "OFPT_GET_ASYNC_REQUEST (OF1.3) (xid=0x1):");
+    /// ```
     GetAsyncRequest,
     /// `OFPT_GET_ASYNC_REPLY`.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::GetAsyncReply(AsyncConfig { port_status: [7, 0], ..AsyncConfig::default() });
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert!(text.starts_with("OFPT_GET_ASYNC_REPLY (OF1.3) (xid=0x1):\n primary:\n       PACKET_IN: (off)\n     PORT_STATUS: add delete modify"));
+    /// ```
     GetAsyncReply(AsyncConfig),
     /// `OFPT_SET_ASYNC`.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::SetAsync(AsyncConfig { packet_in: [0b11, 0], ..AsyncConfig::default() });
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert!(text.starts_with("OFPT_SET_ASYNC (OF1.3) (xid=0x1):\n primary:\n       PACKET_IN: no_match action"));
+    /// ```
     SetAsync(AsyncConfig),
     /// `OFPT_ROLE_REQUEST`.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::RoleRequest(RoleMsg { role: Role::MASTER, generation_id: 5 });
+    /// assert_eq!(Envelope::new(1, message).to_string(), "OFPT_ROLE_REQUEST (OF1.3) (xid=0x1): role=primary generation_id=5");
+    /// ```
     RoleRequest(RoleMsg),
     /// `OFPT_ROLE_REPLY`.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::RoleReply(RoleMsg { role: Role::SLAVE, generation_id: 5 });
+    /// assert_eq!(Envelope::new(1, message).to_string(), "OFPT_ROLE_REPLY (OF1.3) (xid=0x1): role=secondary generation_id=5");
+    /// ```
     RoleReply(RoleMsg),
     /// `ONFT_BUNDLE_CONTROL`.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::BundleControl(BundleControl {
+    ///     id: 1,
+    ///     kind: BundleControlType::COMMIT_REQUEST,
+    ///     flags: BundleFlags::ATOMIC_ORDERED,
+    /// });
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert_eq!(text, "ONFT_BUNDLE_CONTROL (OF1.3) (xid=0x1):\n bundle_id=0x1 type=COMMIT_REQUEST flags=atomic ordered");
+    /// ```
     BundleControl(BundleControl),
     /// `ONFT_BUNDLE_ADD_MESSAGE`.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::BundleAdd(BundleAdd {
+    ///     id: 1,
+    ///     flags: BundleFlags::ATOMIC_ORDERED,
+    ///     xid: 1,
+    ///     message: Box::new(Message::FlowMod(FlowMod::add("actions=drop".parse()?))),
+    /// });
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert_eq!(text, "ONFT_BUNDLE_ADD_MESSAGE (OF1.3) (xid=0x1):\n bundle_id=0x1 flags=atomic ordered\nOFPT_FLOW_MOD (OF1.3) (xid=0x1): ADD actions=drop");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     BundleAdd(BundleAdd),
     /// `ONFT_FLOW_MONITOR_CANCEL`: end the monitor of this number.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::FlowMonitorCancel(7);
+    /// assert_eq!(Envelope::new(1, message).to_string(), "ONFT_FLOW_MONITOR_CANCEL (OF1.3) (xid=0x1): id=7");
+    /// ```
     FlowMonitorCancel(u32),
     /// `ONFT_FLOW_MONITOR_PAUSED`: too many changes; they are held back until this side has caught up.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::FlowMonitorPaused;
+    /// assert_eq!(Envelope::new(1, message).to_string(), "ONFT_FLOW_MONITOR_PAUSED (OF1.3) (xid=0x1):");
+    /// ```
     FlowMonitorPaused,
     /// `ONFT_FLOW_MONITOR_RESUMED`: the changes held back are told, and all is as before.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::FlowMonitorResumed;
+    /// assert_eq!(Envelope::new(1, message).to_string(), "ONFT_FLOW_MONITOR_RESUMED (OF1.3) (xid=0x1):");
+    /// ```
     FlowMonitorResumed,
     /// `NXT_SET_PACKET_IN_FORMAT`: 0 OpenFlow's, 1 Nicira's first, 2 [`PacketIn2`].
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::SetPacketInFormat(2);
+    /// assert_eq!(Envelope::new(1, message).to_string(), "NXT_SET_PACKET_IN_FORMAT (OF1.3) (xid=0x1): format=nxt_packet_in2");
+    /// ```
     SetPacketInFormat(u32),
     /// `NXT_SET_ASYNC_CONFIG`.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::NxSetAsync(AsyncConfig { flow_removed: [0b111, 0], ..AsyncConfig::default() });
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert!(text.starts_with("NXT_SET_ASYNC_CONFIG (OF1.3) (xid=0x1):\n primary:\n       PACKET_IN: (off)\n     PORT_STATUS: (off)\n    FLOW_REMOVED: idle hard delete"));
+    /// ```
     NxSetAsync(AsyncConfig),
     /// `NXT_SET_CONTROLLER_ID`: which `controller` actions come to this connection.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::SetControllerId(5);
+    /// assert_eq!(Envelope::new(1, message).to_string(), "NXT_SET_CONTROLLER_ID (OF1.3) (xid=0x1): id=5");
+    /// ```
     SetControllerId(u16),
     /// `NXT_PACKET_IN2`.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::PacketIn2(PacketIn2 {
+    ///     packet: vec![0; 60],
+    ///     fields: "reg0=0x5,in_port=7".parse()?,
+    ///     userdata: vec![1, 2],
+    ///     ..PacketIn2::default()
+    /// });
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert_eq!(text, "NXT_PACKET_IN2 (OF1.3) (xid=0x1): total_len=60 reg0=0x5,in_port=7 (via no_match) data_len=60 (unbuffered)\n userdata=01.02");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     PacketIn2(PacketIn2),
     /// `NXT_RESUME`.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::Resume(PacketIn2 { packet: vec![0; 60], fields: "in_port=7".parse()?, ..PacketIn2::default() });
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert_eq!(text, "NXT_RESUME (OF1.3) (xid=0x1): total_len=60 in_port=7 (via no_match) data_len=60 (unbuffered)");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     Resume(PacketIn2),
     /// `NXT_TLV_TABLE_MOD`.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::TlvTableMod(TlvTableMod {
+    ///     command: TlvTableCommand::Add,
+    ///     maps: vec![TlvMap { class: 0xffff, kind: 0, len: 4, index: 0 }],
+    /// });
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert!(text.starts_with("NXT_TLV_TABLE_MOD (OF1.3) (xid=0x1):\n ADD mapping table:"));
+    /// ```
     TlvTableMod(TlvTableMod),
     /// `NXT_TLV_TABLE_REQUEST`.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::TlvTableRequest;
+    /// assert_eq!(Envelope::new(1, message).to_string(), "NXT_TLV_TABLE_REQUEST (OF1.3) (xid=0x1):");
+    /// ```
     TlvTableRequest,
     /// `NXT_TLV_TABLE_REPLY`.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::TlvTableReply(TlvTable { max_option_space: 256, max_fields: 64, maps: vec![] });
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert!(text.starts_with("NXT_TLV_TABLE_REPLY (OF1.3) (xid=0x1):\n max option space=256 max fields=64"));
+    /// ```
     TlvTableReply(TlvTable),
     /// `NXT_CT_FLUSH_ZONE`: forget all tracked connections of a zone.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::CtFlushZone(5);
+    /// assert_eq!(Envelope::new(1, message).to_string(), "NXT_CT_FLUSH_ZONE (OF1.3) (xid=0x1): zone_id=5");
+    /// ```
     CtFlushZone(u16),
     /// `NXT_CT_FLUSH`.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::CtFlush(CtFlush {
+    ///     ip_proto: 6,
+    ///     zone: Some(5),
+    ///     original: CtTuple { src: Some("10.0.0.1".parse()?), dst_port: Some(80), ..CtTuple::default() },
+    ///     ..CtFlush::default()
+    /// });
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert!(text.starts_with("NXT_CT_FLUSH (OF1.3) (xid=0x1): zone=5 'ct_nw_src=10.0.0.1,"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     CtFlush(CtFlush),
     /// An experimenter message that we don't know.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::Experimenter { experimenter: 0xff00_0001, kind: 2, body: vec![0xab] };
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert_eq!(text, "OFPT_EXPERIMENTER (OF1.3) (xid=0x1): experimenter=0xff000001 type=0x2 ab");
+    /// ```
     Experimenter {
         /// Experimenter id.
         experimenter: u32,
@@ -195,6 +556,12 @@ pub enum Message {
         body: Vec<u8>,
     },
     /// A message of a type that we don't know.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::Unknown { kind: 99, body: vec![0xab] };
+    /// assert_eq!(Envelope::new(1, message).to_string(), "type 99 (OF1.3) (xid=0x1): ab");
+    /// ```
     Unknown {
         /// Type.
         kind: u8,

@@ -47,16 +47,63 @@ mod ofpmp {
 #[non_exhaustive]
 pub enum MultipartRequest {
     /// `OFPMP_DESC`: who made the switch.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let request = MultipartRequest::Desc;
+    /// let message = Message::MultipartRequest { more: false, request };
+    /// assert_eq!(Envelope::new(1, message).to_string(), "OFPST_DESC request (OF1.3) (xid=0x1):");
+    /// ```
     Desc,
     /// `OFPMP_FLOW`: flows.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let request = MultipartRequest::Flow(FlowStatsRequest {
+    ///     table: 20,
+    ///     fields: "ip".parse()?,
+    ///     ..FlowStatsRequest::default()
+    /// });
+    /// let message = Message::MultipartRequest { more: false, request };
+    /// assert_eq!(Envelope::new(1, message).to_string(), "OFPST_FLOW request (OF1.3) (xid=0x1): table=20 ip");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     Flow(FlowStatsRequest),
     /// `OFPMP_AGGREGATE`: sums over flows.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let request = MultipartRequest::Aggregate(FlowStatsRequest::default());
+    /// let message = Message::MultipartRequest { more: false, request };
+    /// assert_eq!(Envelope::new(1, message).to_string(), "OFPST_AGGREGATE request (OF1.3) (xid=0x1):");
+    /// ```
     Aggregate(FlowStatsRequest),
     /// `OFPMP_TABLE`: counters of all tables.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let request = MultipartRequest::Table;
+    /// let message = Message::MultipartRequest { more: false, request };
+    /// assert_eq!(Envelope::new(1, message).to_string(), "OFPST_TABLE request (OF1.3) (xid=0x1):");
+    /// ```
     Table,
     /// `OFPMP_PORT_STATS`: counters of a port; [`OfPort::ANY`] for all.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let request = MultipartRequest::PortStats(OfPort::ANY);
+    /// let message = Message::MultipartRequest { more: false, request };
+    /// assert_eq!(Envelope::new(1, message).to_string(), "OFPST_PORT request (OF1.3) (xid=0x1): port_no=ANY");
+    /// ```
     PortStats(OfPort),
     /// `OFPMP_QUEUE`: counters of queues.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let request = MultipartRequest::Queue { port: OfPort(3), queue: 0xffff_ffff };
+    /// let message = Message::MultipartRequest { more: false, request };
+    /// assert_eq!(Envelope::new(1, message).to_string(), "OFPST_QUEUE request (OF1.3) (xid=0x1): port=3 queue=ALL");
+    /// ```
     Queue {
         /// Port; [`OfPort::ANY`] for all.
         port: OfPort,
@@ -64,24 +111,100 @@ pub enum MultipartRequest {
         queue: u32,
     },
     /// `OFPMP_GROUP`: counters of a group; 0xfffffffc for all.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let request = MultipartRequest::Group(0xffff_fffc);
+    /// let message = Message::MultipartRequest { more: false, request };
+    /// assert_eq!(Envelope::new(1, message).to_string(), "OFPST_GROUP request (OF1.3) (xid=0x1): group_id=ALL");
+    /// ```
     Group(u32),
     /// `OFPMP_GROUP_DESC`: all groups.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let request = MultipartRequest::GroupDesc;
+    /// let message = Message::MultipartRequest { more: false, request };
+    /// assert_eq!(Envelope::new(1, message).to_string(), "OFPST_GROUP_DESC request (OF1.3) (xid=0x1): group_id=ALL");
+    /// ```
     GroupDesc,
     /// `OFPMP_GROUP_FEATURES`: what groups there can be.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let request = MultipartRequest::GroupFeatures;
+    /// let message = Message::MultipartRequest { more: false, request };
+    /// assert_eq!(Envelope::new(1, message).to_string(), "OFPST_GROUP_FEATURES request (OF1.3) (xid=0x1):");
+    /// ```
     GroupFeatures,
     /// `OFPMP_METER`: counters of a meter; 0xffffffff for all.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let request = MultipartRequest::Meter(5);
+    /// let message = Message::MultipartRequest { more: false, request };
+    /// assert_eq!(Envelope::new(1, message).to_string(), "OFPST_METER request (OF1.3) (xid=0x1): meter=5");
+    /// ```
     Meter(u32),
     /// `OFPMP_METER_CONFIG`: a meter; 0xffffffff for all.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let request = MultipartRequest::MeterConfig(Meter::ALL);
+    /// let message = Message::MultipartRequest { more: false, request };
+    /// assert_eq!(Envelope::new(1, message).to_string(), "OFPST_METER_CONFIG request (OF1.3) (xid=0x1): meter=all");
+    /// ```
     MeterConfig(u32),
     /// `OFPMP_METER_FEATURES`: what meters there can be.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let request = MultipartRequest::MeterFeatures;
+    /// let message = Message::MultipartRequest { more: false, request };
+    /// assert_eq!(Envelope::new(1, message).to_string(), "OFPST_METER_FEATURES request (OF1.3) (xid=0x1):");
+    /// ```
     MeterFeatures,
     /// `OFPMP_TABLE_FEATURES`: what tables can do; with a body, what they shall do.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let request = MultipartRequest::TableFeatures(Vec::new());
+    /// let message = Message::MultipartRequest { more: false, request };
+    /// assert_eq!(Envelope::new(1, message).to_string(), "OFPST_TABLE_FEATURES request (OF1.3) (xid=0x1):");
+    /// ```
     TableFeatures(Vec<TableFeatures>),
     /// `OFPMP_PORT_DESC`: all ports.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let request = MultipartRequest::PortDesc;
+    /// let message = Message::MultipartRequest { more: false, request };
+    /// assert_eq!(Envelope::new(1, message).to_string(), "OFPST_PORT_DESC request (OF1.3) (xid=0x1): port=ANY");
+    /// ```
     PortDesc,
     /// `ONFMP_FLOW_MONITOR`: tell of changes to flows. Further requests follow in the same message.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let request = MultipartRequest::FlowMonitor(vec![FlowMonitorRequest {
+    ///     id: 7,
+    ///     flags: MonitorFlags(MonitorFlags::ADD | MonitorFlags::DELETE),
+    ///     ..FlowMonitorRequest::default()
+    /// }]);
+    /// let message = Message::MultipartRequest { more: false, request };
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert_eq!(text, "ONFST_FLOW_MONITOR request (OF1.3) (xid=0x1):\n id=7 flags=add,delete");
+    /// ```
     FlowMonitor(Vec<FlowMonitorRequest>),
     /// A question of an experimenter that we don't know.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let request = MultipartRequest::Experimenter { experimenter: 0xff00_0001, kind: 2, body: vec![0xab] };
+    /// let message = Message::MultipartRequest { more: false, request };
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert_eq!(text, "OFPST_EXPERIMENTER request (OF1.3) (xid=0x1): experimenter=0xff000001 type=0x2 ab");
+    /// ```
     Experimenter {
         /// Experimenter id.
         experimenter: u32,
@@ -91,6 +214,13 @@ pub enum MultipartRequest {
         body: Vec<u8>,
     },
     /// A question that we don't know.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let request = MultipartRequest::Unknown { kind: 99, body: vec![0xab] };
+    /// let message = Message::MultipartRequest { more: false, request };
+    /// assert_eq!(Envelope::new(1, message).to_string(), "OFPST_UNKNOWN request (OF1.3) (xid=0x1): type=99 ab");
+    /// ```
     Unknown {
         /// Type.
         kind: u16,
@@ -104,36 +234,183 @@ pub enum MultipartRequest {
 #[non_exhaustive]
 pub enum MultipartReply {
     /// Who made the switch.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let reply = MultipartReply::Desc(SwitchDesc {
+    ///     manufacturer: "Nicira, Inc.".to_owned(),
+    ///     ..SwitchDesc::default()
+    /// });
+    /// let message = Message::MultipartReply { more: false, reply };
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert!(text.starts_with("OFPST_DESC reply (OF1.3) (xid=0x1):\nManufacturer: Nicira, Inc."));
+    /// ```
     Desc(SwitchDesc),
     /// Flows.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// # use std::time::Duration;
+    /// let reply = MultipartReply::Flow(vec![FlowStats {
+    ///     flow: "priority=5 actions=drop".parse()?,
+    ///     packets: Some(2),
+    ///     bytes: Some(196),
+    ///     duration: Duration::from_millis(1500),
+    /// }]);
+    /// let message = Message::MultipartReply { more: false, reply };
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert_eq!(text, "OFPST_FLOW reply (OF1.3) (xid=0x1):\n cookie=0x0, duration=1.5s, table=0, n_packets=2, n_bytes=196, priority=5 actions=drop");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     Flow(Vec<FlowStats>),
     /// Sums over flows.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let reply = MultipartReply::Aggregate(AggregateStats { packets: 5, bytes: 490, flows: 1 });
+    /// let message = Message::MultipartReply { more: false, reply };
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert_eq!(text, "OFPST_AGGREGATE reply (OF1.3) (xid=0x1): packet_count=5 byte_count=490 flow_count=1");
+    /// ```
     Aggregate(AggregateStats),
     /// Counters of tables.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let reply = MultipartReply::Table(vec![TableStats { table: 0, active: 3, lookups: 9, matched: 7 }]);
+    /// let message = Message::MultipartReply { more: false, reply };
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert_eq!(text, "OFPST_TABLE reply (OF1.3) (xid=0x1):\n  table 0:\n    active=3, lookup=9, matched=7\n");
+    /// ```
     Table(Vec<TableStats>),
     /// Counters of ports.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let reply = MultipartReply::PortStats(vec![PortStats { port: OfPort(3), rx_packets: 5, ..PortStats::default() }]);
+    /// let message = Message::MultipartReply { more: false, reply };
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert!(text.starts_with("OFPST_PORT reply (OF1.3) (xid=0x1): 1 ports\n  port  3: rx pkts=5, bytes=0"));
+    /// ```
     PortStats(Vec<PortStats>),
     /// Counters of queues.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let reply = MultipartReply::Queue(vec![QueueStats { port: OfPort(3), queue: 1, tx_bytes: 490, ..QueueStats::default() }]);
+    /// let message = Message::MultipartReply { more: false, reply };
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert!(text.starts_with("OFPST_QUEUE reply (OF1.3) (xid=0x1): 1 queues\n  port 3 queue 1: bytes=490"));
+    /// ```
     Queue(Vec<QueueStats>),
     /// Counters of groups.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let reply = MultipartReply::Group(vec![GroupStats { id: 1, ref_count: 2, ..GroupStats::default() }]);
+    /// let message = Message::MultipartReply { more: false, reply };
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert_eq!(text, "OFPST_GROUP reply (OF1.3) (xid=0x1):\n group_id=1,duration=0s,ref_count=2,packet_count=0,byte_count=0");
+    /// ```
     Group(Vec<GroupStats>),
     /// Groups.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let reply = MultipartReply::GroupDesc(vec!["group_id=1,type=all,bucket=output:1".parse()?]);
+    /// let message = Message::MultipartReply { more: false, reply };
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert_eq!(text, "OFPST_GROUP_DESC reply (OF1.3) (xid=0x1):\n group_id=1,type=all,bucket=actions=output:1");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     GroupDesc(Vec<Group>),
     /// What groups there can be.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let reply = MultipartReply::GroupFeatures(GroupFeatures { types: 1, ..GroupFeatures::default() });
+    /// let message = Message::MultipartReply { more: false, reply };
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert!(text.starts_with("OFPST_GROUP_FEATURES reply (OF1.3) (xid=0x1):\n Group table:\n    Types:  0x1"));
+    /// ```
     GroupFeatures(GroupFeatures),
     /// Counters of meters.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let reply = MultipartReply::Meter(vec![MeterStats { id: 1, flow_count: 2, ..MeterStats::default() }]);
+    /// let message = Message::MultipartReply { more: false, reply };
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert!(text.starts_with("OFPST_METER reply (OF1.3) (xid=0x1):\nmeter:1 flow_count:2 packet_in_count:0"));
+    /// ```
     Meter(Vec<MeterStats>),
     /// Meters.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let reply = MultipartReply::MeterConfig(vec!["meter=1 pktps bands=type=drop rate=9".parse()?]);
+    /// let message = Message::MultipartReply { more: false, reply };
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert_eq!(text, "OFPST_METER_CONFIG reply (OF1.3) (xid=0x1):\nmeter=1 pktps bands=\ntype=drop rate=9\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     MeterConfig(Vec<Meter>),
     /// What meters there can be.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let reply = MultipartReply::MeterFeatures(MeterFeatures { max_meters: 100, band_types: 2, ..MeterFeatures::default() });
+    /// let message = Message::MultipartReply { more: false, reply };
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert!(text.starts_with("OFPST_METER_FEATURES reply (OF1.3) (xid=0x1):\nmax_meter:100 max_bands:0 max_color:0\nband_types: drop"));
+    /// ```
     MeterFeatures(MeterFeatures),
     /// What tables can do.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let reply = MultipartReply::TableFeatures(vec![TableFeatures {
+    ///     name: "classify".to_owned(),
+    ///     max_entries: 1000,
+    ///     ..TableFeatures::default()
+    /// }]);
+    /// let message = Message::MultipartReply { more: false, reply };
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert_eq!(text, "OFPST_TABLE_FEATURES reply (OF1.3) (xid=0x1):\n  table 0 (\"classify\"):\n    max_entries=1000\n");
+    /// ```
     TableFeatures(Vec<TableFeatures>),
     /// Ports.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let reply = MultipartReply::PortDesc(vec![PortDesc {
+    ///     port: OfPort(3),
+    ///     name: "veth3".to_owned(),
+    ///     ..PortDesc::default()
+    /// }]);
+    /// let message = Message::MultipartReply { more: false, reply };
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert!(text.starts_with("OFPST_PORT_DESC reply (OF1.3) (xid=0x1):\n 3(veth3): addr:00:00:00:00:00:00"));
+    /// ```
     PortDesc(Vec<PortDesc>),
     /// Changes to flows.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let reply = MultipartReply::FlowMonitor(vec![FlowUpdate::Abbreviated { xid: 9 }]);
+    /// let message = Message::MultipartReply { more: false, reply };
+    /// assert_eq!(Envelope::new(1, message).to_string(), "ONFST_FLOW_MONITOR reply (OF1.3) (xid=0x1):\n event=ABBREV xid=0x9");
+    /// ```
     FlowMonitor(Vec<FlowUpdate>),
     /// An answer of an experimenter that we don't know.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let reply = MultipartReply::Experimenter { experimenter: 0xff00_0001, kind: 2, body: vec![0xab] };
+    /// let message = Message::MultipartReply { more: false, reply };
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert_eq!(text, "OFPST_EXPERIMENTER reply (OF1.3) (xid=0x1): experimenter=0xff000001 type=0x2 ab");
+    /// ```
     Experimenter {
         /// Experimenter id.
         experimenter: u32,
@@ -143,6 +420,13 @@ pub enum MultipartReply {
         body: Vec<u8>,
     },
     /// An answer that we don't know.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let reply = MultipartReply::Unknown { kind: 99, body: vec![0xab] };
+    /// let message = Message::MultipartReply { more: false, reply };
+    /// assert_eq!(Envelope::new(1, message).to_string(), "OFPST_UNKNOWN reply (OF1.3) (xid=0x1): type=99 ab");
+    /// ```
     Unknown {
         /// Type.
         kind: u16,
