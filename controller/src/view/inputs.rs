@@ -168,7 +168,7 @@ impl Inputs {
     /// What there is only where namespaces have VNIDs.
     fn of_tenants(&mut self, state: &ClusterState, own: &Subnet, known: &Known) {
         let tenancy = Tenancy::of(state, &mut self.problems);
-        self.services = services(state, &mut self.problems);
+        self.services = services(state, self.base.service_network, &mut self.problems);
         let mut local: BTreeMap<Vnid, Vec<OfPort>> = BTreeMap::new();
         for pod in &self.pods {
             local.entry(pod.vnid).or_default().push(pod.port);

@@ -5,13 +5,18 @@ use std::net::Ipv4Addr;
 
 use flowtables::feature::Plugin;
 use flowtables::feature::services::{Protocol, Service};
+use ipnet::Ipv4Net;
 
 use super::inputs::{Problem, vnid_of};
 use super::tenancy::age;
 use crate::cluster::ClusterState;
 
 /// The services with a ClusterIP. Of two with one address the older stays.
-pub(super) fn services(state: &ClusterState, problems: &mut Vec<Problem>) -> Vec<Service> {
+pub(super) fn services(
+    state: &ClusterState,
+    service_network: Ipv4Net,
+    problems: &mut Vec<Problem>,
+) -> Vec<Service> {
     let mut objects: Vec<_> = state.services.iter().collect();
     objects.sort_by_cached_key(|(_, object)| age(&object.metadata));
     let mut services: BTreeMap<Ipv4Addr, Service> = BTreeMap::new();
@@ -26,6 +31,12 @@ pub(super) fn services(state: &ClusterState, problems: &mut Vec<Problem>) -> Vec
             problem(format!("clusterIP {cluster_ip} is no IPv4 address"));
             continue;
         };
+        if !service_network.contains(&cluster_ip) {
+            problem(format!(
+                "clusterIP {cluster_ip} is not of the service network {service_network}: nobody is let through to it"
+            ));
+            continue;
+        }
         if let Some(holder) = services.get(&cluster_ip) {
             problem(format!(
                 "has the same clusterIP {cluster_ip} as {}/{}, which is older: nobody is let through to it",
@@ -49,6 +60,9 @@ pub(super) fn services(state: &ClusterState, problems: &mut Vec<Problem>) -> Vec
                 }
             };
             match u16::try_from(port.port) {
+                Ok(number) if number > 0 && ports.contains(&(protocol, number)) => {
+                    problem(format!("has port {number} of {} twice: once is enough", protocol.name()));
+                }
                 Ok(number) if number > 0 => ports.push((protocol, number)),
                 _ => problem(format!("port {} is not between 1 and 65535", port.port)),
             }

@@ -9,6 +9,8 @@ use super::*;
 use crate::api::{EgressNetworkPolicy, NetNamespace};
 use crate::cluster::ClusterState;
 
+mod bad_input;
+
 /// The cluster of the demo under a plugin.
 fn cluster(plugin: &str) -> ClusterState {
     let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/demo");

@@ -30,6 +30,16 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// The name that a Service object gives it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Tcp => "TCP",
+            Protocol::Udp => "UDP",
+            Protocol::Sctp => "SCTP",
+        }
+    }
+
     fn number(self) -> u8 {
         match self {
             Protocol::Tcp => 6,
