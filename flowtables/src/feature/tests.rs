@@ -187,6 +187,28 @@ fn goto_only_goes_forward_into_tables_that_exist() {
     }
 }
 
+/// Resubmission and conntrack go forward too, but for two flows that send a packet through their own table once more.
+/// Neither can do so for ever: the one takes packets that conntrack has not seen, the other counts.
+#[test]
+fn nothing_goes_back() {
+    let large: Vec<Ipv4Addr> = (0..2500).map(|n| Ipv4Addr::from(0x0a00_0001_u32 + n)).collect();
+    let large = ("large", multicast::tunnels(&large));
+    let mut again = BTreeSet::new();
+    for (name, flows) in all().into_iter().chain([large]) {
+        for flow in flows {
+            for next in successors(&flow) {
+                assert!(next >= flow.table, "{name}: {flow}");
+                assert!(Table::from_number(next).is_some(), "{name}: {flow}");
+                if next == flow.table {
+                    again.insert((next, flow.fields.to_string()));
+                }
+            }
+        }
+    }
+    let expected = [(0, "ct_state=-trk,ip"), (111, "reg3=0/0xffff"), (111, "reg3=0x1/0xffff")];
+    assert_eq!(again, expected.map(|(table, fields)| (table, fields.to_owned())).into());
+}
+
 #[test]
 fn every_table_ends_somewhere_and_is_reached_from_table_0() {
     let multicast = Multicast { vnid: pod().vnid, ports: vec![pod().port] };

@@ -1,6 +1,32 @@
 //! Which bits of which register hold what.
 //!
 //! Two uses of the same bits do not compile: the check at the end of the file runs in the compiler.
+//!
+//! ```
+//! use flowtables::pipeline::register::{Register, disjoint};
+//!
+//! const LOW: Register = Register::new("low half", 3, 0, 16);
+//! const HIGH: Register = Register::new("high half", 3, 16, 16);
+//! const _: () = assert!(disjoint(&[LOW, HIGH]));
+//! ```
+//!
+//! The same with one bit in common:
+//!
+//! ```compile_fail,E0080
+//! use flowtables::pipeline::register::{Register, disjoint};
+//!
+//! const LOW: Register = Register::new("low half", 3, 0, 17);
+//! const HIGH: Register = Register::new("high half", 3, 16, 16);
+//! const _: () = assert!(disjoint(&[LOW, HIGH]));
+//! ```
+//!
+//! Nor does a register that Open vSwitch does not have:
+//!
+//! ```compile_fail,E0080
+//! use flowtables::pipeline::register::Register;
+//!
+//! const NONE: Register = Register::new("nothing", 16, 0, 32);
+//! ```
 
 use openflow::{Action, Field, Match, Subfield};
 
@@ -47,8 +73,13 @@ const FIELDS: [Field; 16] = [
 ];
 
 impl Register {
+    /// `bits` bits of `reg<number>` from `first_bit` on.
+    ///
+    /// # Panics
+    /// When Open vSwitch has no such bits. In a constant that is an error of the compiler.
     #[expect(clippy::indexing_slicing, reason = "a number that is no register does not compile")]
-    const fn new(holds: &'static str, number: u8, first_bit: u8, bits: u8) -> Self {
+    #[must_use]
+    pub const fn new(holds: &'static str, number: u8, first_bit: u8, bits: u8) -> Self {
         assert!(number < 16, "Open vSwitch has the registers 0 to 15");
         assert!(bits > 0 && first_bit + bits <= 32, "a register has 32 bits");
         Self { holds, field: FIELDS[number as usize], number, first_bit, bits }
@@ -86,8 +117,10 @@ impl Register {
     }
 }
 
+/// Whether no two of them share a bit.
 #[expect(clippy::indexing_slicing, reason = "runs in the compiler, where iterators do not")]
-const fn disjoint(registers: &[Register]) -> bool {
+#[must_use]
+pub const fn disjoint(registers: &[Register]) -> bool {
     let mut i = 0;
     while i < registers.len() {
         let mut j = i + 1;
