@@ -32,7 +32,7 @@ fn main() -> ExitCode {
             "subnet",
             [walks::tests(), switch::tests(), packets::flat(), spoof::tests(), restart::tests()].concat(),
         ),
-        ("multitenant", [switch::tests(), packets::tenants()].concat()),
+        ("multitenant", [walks::tenants(), switch::tests(), packets::tenants()].concat()),
     ];
     for (plugin, tests) in plugins {
         let lab = if arguments.list { Ok(None) } else { Lab::demo(plugin).map(Some) };

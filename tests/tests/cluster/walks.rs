@@ -1,7 +1,9 @@
 //! The walks of the reference documents, typed as they stand there: `ofproto/trace` on the node named.
 
+use std::time::Duration;
+
 use anyhow::{Context, ensure};
-use tests::Lab;
+use tests::{Lab, until};
 
 use super::Test;
 
@@ -101,15 +103,84 @@ pub(crate) fn tests() -> Vec<(&'static str, Test)> {
                     "in_port=4,arp,arp_spa=10.130.0.6,arp_tpa=10.130.0.5,arp_op=1,arp_sha=0a:58:0a:82:00:06",
                 ),
             ] {
-                let answer = lab.json(&["trace", "--node", node, "--live", "-o", "json", flow])?;
-                let differences = &answer["live"]["differences"];
-                ensure!(
-                    differences.as_array().is_some_and(Vec::is_empty),
-                    "{node} {flow}: {differences}\n{}",
-                    answer["live"]["text"]
-                );
+                agree(lab, node, flow)?;
             }
             Ok(())
+        }),
+    ]
+}
+
+/// The namespace's egress IP on a node, while this lives.
+struct EgressIp<'a>(&'a Lab);
+
+impl<'a> EgressIp<'a> {
+    /// Gives kube-public an egress IP on infra, and waits until master's switch knows the way.
+    fn given(lab: &'a Lab) -> anyhow::Result<Self> {
+        let egress_ip = Self(lab);
+        egress_ip.patch(r#"{"egressIPs":["192.168.108.200"]}"#)?;
+        for node in ["master.ocp.cn", "infra.ocp.cn"] {
+            until(Duration::from_secs(20), || {
+                let flows =
+                    lab.ovs(node, &["ovs-ofctl", "-O", "OpenFlow13", "dump-flows", "br0", "table=100"])?;
+                ensure!(flows.contains("reg0=0x82f8b2"), "{node}: {flows}");
+                Ok(())
+            })?;
+        }
+        Ok(egress_ip)
+    }
+
+    fn patch(&self, patch: &str) -> anyhow::Result<()> {
+        self.0.ask(&["patch", "hostsubnet", "infra.ocp.cn", "--patch", patch])?;
+        self.0.ask(&["patch", "netnamespace", "kube-public", "--patch", patch])?;
+        Ok(())
+    }
+}
+
+impl Drop for EgressIp<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.patch(r#"{"egressIPs":null}"#) {
+            eprintln!("the egress IP stays: {error:#}");
+        }
+    }
+}
+
+/// The walk and the switch of a node agree on a packet.
+fn agree(lab: &Lab, node: &str, flow: &str) -> anyhow::Result<()> {
+    let answer = lab.json(&["trace", "--node", node, "--live", "-o", "json", flow])?;
+    let differences = &answer["live"]["differences"];
+    ensure!(
+        differences.as_array().is_some_and(Vec::is_empty),
+        "{node} {flow}: {differences}\n{}",
+        answer["live"]["text"]
+    );
+    Ok(())
+}
+
+/// The walks that need tenants.
+pub(crate) fn tenants() -> Vec<(&'static str, Test)> {
+    vec![
+        ("walk_7_to_the_node_that_hosts_the_egress_ip", |lab| {
+            let _given = EgressIp::given(lab)?;
+            let packet = "in_port=4,tcp,nw_src=10.128.0.56,nw_dst=192.168.108.1,ct_state=trk";
+            let trace = Trace::of(lab, "master.ocp.cn", packet)?;
+            trace.path(&[0, 20, 21, 30, 100])?;
+            trace.says("set_field:192.168.108.113->tun_dst")?;
+            trace.says("NXM_NX_TUN_ID[0..31] is now 0x82f8b2\n")?;
+            trace.says("output:1\n")?;
+            trace.registers(&[("reg0", 0x82_f8b2)])?;
+            agree(lab, "master.ocp.cn", packet)
+        }),
+        ("walk_8_on_the_node_that_hosts_the_egress_ip", |lab| {
+            let _given = EgressIp::given(lab)?;
+            let packet = "in_port=1,tcp,tun_src=192.168.108.110,tun_id=0x82f8b2,nw_src=10.128.0.56,\
+                          nw_dst=192.168.108.1,ct_state=trk";
+            let trace = Trace::of(lab, "infra.ocp.cn", packet)?;
+            trace.path(&[0, 10, 30, 100, 101])?;
+            let mac = lab.ovs("infra.ocp.cn", &["ovs-vsctl", "get", "Interface", "tun0", "mac_in_use"])?;
+            trace.says(&format!("set_field:{}->eth_dst", mac.trim().trim_matches('"')))?;
+            trace.says("0x82f8b2->pkt_mark")?;
+            trace.says("output:2\n")?;
+            agree(lab, "infra.ocp.cn", packet)
         }),
     ]
 }
