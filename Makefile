@@ -3,7 +3,7 @@
 CARGO ?= cargo
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 
-.PHONY: all deps build demo test soak fuzz vectors pure lint bench clean
+.PHONY: all deps test-deps build demo test soak fuzz vectors pure lint bench clean
 
 all: build
 
@@ -18,7 +18,7 @@ build:
 demo: deps build
 	$(BIN)/sdnctl lab demo --cluster manifests/demo
 
-test: deps build pure target/os-ken/installed
+test: test-deps build pure target/os-ken/installed
 	$(CARGO) test --workspace
 
 # Another implementation of OpenFlow (PyPI, Apache-2.0): what it makes of our vectors is part of the tests.
@@ -28,6 +28,11 @@ target/os-ken/installed:
 	python3 -m venv --clear target/os-ken
 	target/os-ken/bin/pip install -q --disable-pip-version-check os-ken==4.2.2
 	@touch $@
+
+# What only the tests run: an API server and its etcd.
+test-deps: deps
+	@tests/deps.sh test
+	@tests/kube/build.sh
 
 # The same comparisons as in the tests, with many more random packets.
 soak: deps

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what is missing of the Debian packages that lab and tests run (with `bench`, the benchmarks too). Says so,
-# does so, or says what to do.
+# Installs what is missing of the Debian packages that the lab runs (with `test` or `bench`, what those need too). Says
+# so, does so, or says what to do.
 set -eu
 
 missing=""
@@ -15,6 +15,11 @@ need nft nftables
 need ping iputils-ping
 need nc netcat-openbsd
 need ethtool ethtool
+
+if [ "${1-}" = test ]; then
+    # Beside the API server, which tests/kube/build.sh builds.
+    need etcd etcd-server
+fi
 
 if [ "${1-}" = bench ]; then
     # Open vSwitch's own client in Python, to compare with.

@@ -20,13 +20,18 @@
 //! * A NetNamespace made here names its Namespace as owner and goes when that goes. Others stay.
 
 mod controller;
+mod in_directory;
+mod in_kubernetes;
 mod order;
 mod plan;
+mod reservations;
 mod subnets;
 mod vnids;
 
 pub use controller::{Controller, ControllerError};
+pub use in_kubernetes::{Election, InKubernetes};
 pub use plan::{Action, Allocation, Change, Problem};
+pub use reservations::Reservations;
 
 use crate::api::{CLUSTER_NETWORK_NAME, NetworkConfig};
 use crate::cluster::ClusterState;
@@ -36,6 +41,12 @@ use crate::cluster::ClusterState;
 /// Deterministic: the same state gives the same result, and the state after the changes gives no further ones, but for
 /// what the deletions make room for.
 pub fn allocate(state: &ClusterState) -> Allocation {
+    allocate_beside(state, &Reservations::default())
+}
+
+/// The same, when numbers have been given that the state may not show yet: those are not given again, and whoever
+/// they were given to gets them.
+pub fn allocate_beside(state: &ClusterState, reservations: &Reservations) -> Allocation {
     let mut allocation = Allocation::default();
     let Some(network) = &state.cluster_network else {
         allocation.problems.push(Problem::NoClusterNetwork { name: CLUSTER_NETWORK_NAME });
@@ -43,9 +54,9 @@ pub fn allocate(state: &ClusterState) -> Allocation {
     };
     match NetworkConfig::try_from(network.as_ref()) {
         Ok(config) => {
-            subnets::plan(state, &config, &mut allocation);
+            subnets::plan(state, &config, reservations, &mut allocation);
             if config.plugin.has_vnids() {
-                vnids::plan(state, &mut allocation);
+                vnids::plan(state, reservations, &mut allocation);
             }
         }
         Err(invalid) => allocation.problems.push(Problem::Invalid(invalid)),

@@ -13,6 +13,7 @@
 //! object, each entry naming the field and what to do. Unknown fields of a stored object are ignored, so objects
 //! exported from any release of OpenShift load.
 
+pub mod crd;
 mod network;
 mod object;
 mod subnet;

@@ -2,9 +2,10 @@
 //!
 //! [`ClusterState`] is one consistent picture of every object that this system reads. A [`ClusterSource`] delivers such
 //! pictures: the first one at once and whole, then another after each change; what is missing from a picture is gone.
-//! [`dir`] makes them from a directory of ordinary Kubernetes YAML, and writes to it.
+//! [`dir`] makes them from a directory of ordinary Kubernetes YAML, and writes to it; [`kube`] has them from an API server.
 
 pub mod dir;
+pub mod kube;
 mod state;
 
 use std::convert::Infallible;
@@ -17,6 +18,8 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use self::dir::{DirError, DirSource};
+pub use self::kube::Interest;
+use self::kube::{KubeError, KubeSource};
 pub use self::state::{ClusterState, NamespacedName, Object, ObjectError};
 
 /// A picture of the cluster, and whether a newer one could not be read.
@@ -57,12 +60,15 @@ impl fmt::Display for ClusterLocation {
 /// Cluster state could not be had. Programs end with exit status 3.
 #[derive(Debug, Error)]
 pub enum SourceError {
-    /// This version reads directories only.
-    #[error("--cluster kube is not supported yet: use --cluster DIR with a directory of Kubernetes YAML")]
-    KubeUnsupported,
+    /// The API server can't be used.
+    #[error(transparent)]
+    Kube(#[from] KubeError),
     /// The directory could not be read.
     #[error(transparent)]
     Dir(#[from] DirError),
+    /// The system refused what a request needs.
+    #[error("can't ask the API server")]
+    Io(#[from] std::io::Error),
 }
 
 /// Delivers pictures of the cluster.
@@ -70,27 +76,35 @@ pub enum SourceError {
 pub enum ClusterSource {
     /// From a directory.
     Dir(DirSource),
+    /// From an API server.
+    Kube(KubeSource),
 }
 
 impl ClusterSource {
-    /// Opens the source; the first picture is complete when this returns.
+    /// Opens the source; the first picture is complete when this returns. A directory is read whole, whatever the
+    /// interest.
     ///
     /// # Errors
-    /// The first picture can't be had.
-    pub fn open(location: &ClusterLocation) -> Result<Self, SourceError> {
+    /// The first picture can't be had. An API server that does not answer is waited for.
+    pub async fn open(location: &ClusterLocation, interest: &Interest) -> Result<Self, SourceError> {
         match location {
-            ClusterLocation::Kube => Err(SourceError::KubeUnsupported),
+            ClusterLocation::Kube => {
+                Ok(Self::Kube(KubeSource::open(&kube::connect().await?, interest).await))
+            }
             ClusterLocation::Dir(dir) => Ok(Self::Dir(DirSource::open(dir)?)),
         }
     }
 
-    /// Reads one picture and watches nothing.
+    /// Reads one picture and watches nothing. Blocks; not to be called from within a runtime.
     ///
     /// # Errors
     /// The picture can't be had.
     pub fn load(location: &ClusterLocation) -> Result<ClusterState, SourceError> {
         match location {
-            ClusterLocation::Kube => Err(SourceError::KubeUnsupported),
+            ClusterLocation::Kube => {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                Ok(runtime.block_on(async { kube::load(&kube::connect().await?).await })?)
+            }
             ClusterLocation::Dir(dir) => Ok(dir::load(dir)?),
         }
     }
@@ -99,6 +113,7 @@ impl ClusterSource {
     pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
         match self {
             Self::Dir(source) => source.watch(),
+            Self::Kube(source) => source.watch(),
         }
     }
 }

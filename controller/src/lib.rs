@@ -4,7 +4,7 @@
 //! | module | is |
 //! |---|---|
 //! | [`api`] | the `network.openshift.io/v1` types |
-//! | [`cluster`] | where cluster state comes from: a directory of YAML (later also Kubernetes) |
+//! | [`cluster`] | where cluster state comes from: a directory of YAML, or a Kubernetes API server |
 //! | [`allocator`] | the cluster controller: HostSubnets and VNIDs |
 //! | [`view`] | what one node must know, as inputs of the pipeline's features |
 //! | [`node`] | the node agent |
@@ -21,16 +21,17 @@ pub mod view;
 
 /// The error and its causes in one text; a cause that an error above it has quoted already is not said again.
 #[must_use]
-pub fn describe(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| {
-        if text.is_empty() {
-            cause
-        } else if text.contains(&cause) {
-            text
-        } else {
-            format!("{text}: {cause}")
-        }
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let chain = std::iter::successors(error.source(), |cause| cause.source());
+    chain.map(ToString::to_string).fold(error.to_string(), |text, cause| {
+        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
     })
+}
+
+/// [`causes`] of an error of any type.
+#[must_use]
+pub fn describe(error: &anyhow::Error) -> String {
+    causes(error.as_ref())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 pub mod cni;
 pub mod frames;
+pub mod kube;
 pub mod random;
 
 use std::ffi::OsStr;

@@ -150,6 +150,21 @@ pub enum Problem {
 }
 
 impl Problem {
+    /// One word for it, as the reason of an event.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::NoClusterNetwork { .. } => "NoClusterNetwork",
+            Self::Invalid(_) => "Invalid",
+            Self::NoNodeIp { .. } => "NoNodeIP",
+            Self::NodeIp { .. } => "NodeIPConflict",
+            Self::SharedNodeIp { .. } => "NodeIPShared",
+            Self::SubnetsExhausted { .. } => "SubnetsExhausted",
+            Self::Overlap { .. } => "SubnetOverlap",
+            Self::Outside { .. } => "SubnetOutside",
+            Self::VnidsExhausted { .. } => "VNIDsExhausted",
+        }
+    }
+
     /// The object that a person must look at.
     pub fn object(&self) -> ObjectRef {
         match self {

@@ -10,19 +10,26 @@ use serde_json::{Map, Value, json};
 
 use super::order::{AddressSet, FreeSubnets};
 use super::plan::{Action, Allocation, Change, Problem};
+use super::reservations::Reservations;
 use crate::api::{
     ASSIGN_SUBNET_ANNOTATION, HostSubnet, Kind, NODE_UID_ANNOTATION, NetworkConfig, ObjectRef, validate,
 };
 use crate::cluster::ClusterState;
 
 /// Plans every HostSubnet.
-pub(super) fn plan(state: &ClusterState, config: &NetworkConfig, allocation: &mut Allocation) {
+pub(super) fn plan(
+    state: &ClusterState,
+    config: &NetworkConfig,
+    reservations: &Reservations,
+    allocation: &mut Allocation,
+) {
     let existing = existing_subnets(state, config, allocation);
     let mut taken = AddressSet::default();
     // Also those of HostSubnets that go: they are free when the deletion has been seen.
     existing.values().for_each(|subnet| taken.insert(subnet));
-    let mut planner =
-        Planner { config, existing, free: FreeSubnets::new(&config.cluster_networks, taken), allocation };
+    reservations.subnets.values().for_each(|reserved| taken.insert(&reserved.value));
+    let free = FreeSubnets::new(&config.cluster_networks, taken);
+    let mut planner = Planner { config, existing, free, reservations, allocation };
 
     for (name, object) in &state.host_subnets {
         if !state.nodes.contains_key(name) && node_uid(object).is_some() {
@@ -98,6 +105,7 @@ struct Planner<'a> {
     config: &'a NetworkConfig,
     existing: BTreeMap<String, Ipv4Net>,
     free: FreeSubnets,
+    reservations: &'a Reservations,
     allocation: &'a mut Allocation,
 }
 
@@ -135,7 +143,7 @@ impl Planner<'_> {
     }
 
     fn take_subnet(&mut self, object: ObjectRef) -> Option<Ipv4Net> {
-        let subnet = self.free.take();
+        let subnet = self.reservations.subnet(&object.name).or_else(|| self.free.take());
         if subnet.is_none() {
             let networks: Vec<_> = self
                 .config

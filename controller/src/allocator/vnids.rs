@@ -5,12 +5,15 @@ use std::collections::BTreeSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use super::plan::{Action, Allocation, Change, Problem};
+use super::reservations::Reservations;
 use crate::api::{GLOBAL_NAMESPACE, Kind, NetNamespace, ObjectRef, Vnid};
 use crate::cluster::ClusterState;
 
 /// Plans every NetNamespace.
-pub(super) fn plan(state: &ClusterState, allocation: &mut Allocation) {
-    let mut taken = BTreeSet::new();
+pub(super) fn plan(state: &ClusterState, reservations: &Reservations, allocation: &mut Allocation) {
+    let reserved = reservations.vnids.values();
+    let mut taken: BTreeSet<Vnid> =
+        reserved.filter_map(|reserved| Vnid::try_from(reserved.value).ok()).collect();
     for (name, object) in &state.net_namespaces {
         match Vnid::try_from(object.as_ref()) {
             Ok(vnid) => {
@@ -40,7 +43,11 @@ pub(super) fn plan(state: &ClusterState, allocation: &mut Allocation) {
         .collect();
     namespaces.sort_by_key(|(name, namespace)| (namespace.metadata.creation_timestamp.clone(), *name));
     for (name, namespace) in namespaces {
-        let vnid = if name == GLOBAL_NAMESPACE { Some(Vnid::GLOBAL) } else { free.take() };
+        let vnid = if name == GLOBAL_NAMESPACE {
+            Some(Vnid::GLOBAL)
+        } else {
+            reservations.vnid(name).or_else(|| free.take())
+        };
         let Some(vnid) = vnid else {
             allocation.problems.push(Problem::VnidsExhausted { namespace: name.clone() });
             continue;

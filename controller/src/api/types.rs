@@ -2,19 +2,25 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::crd::rules;
 
 /// The cluster's networks and plugin. Cluster scoped; only the object named `default` is used.
 ///
 /// [`NetworkConfig`](super::NetworkConfig) is its checked form.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", rename_all = "camelCase")]
+#[schemars(transform = rules::cluster_network)]
 pub struct ClusterNetwork {
     /// Standard metadata.
     #[serde(default)]
+    #[schemars(skip)]
     pub metadata: ObjectMeta,
     /// Mirror of the first entry's CIDR, for readers from before there could be several. Empty: unset.
     #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "String::is_empty")]
+    #[schemars(transform = rules::ipv4_net)]
     pub network: String,
     /// Mirror of the first entry's host bits. 0: unset.
     #[serde(
@@ -23,50 +29,64 @@ pub struct ClusterNetwork {
         deserialize_with = "null_as_default",
         skip_serializing_if = "is_zero"
     )]
+    #[schemars(transform = rules::host_bits)]
     pub hostsubnetlength: u32,
     /// CIDR of the services' cluster IPs.
+    #[schemars(transform = rules::ipv4_net)]
     pub service_network: String,
     /// Which plugin isolates pods; [`PluginMode`](super::PluginMode) lists the names.
     #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "String::is_empty")]
+    #[schemars(transform = rules::plugin_name)]
     pub plugin_name: String,
     /// CIDRs that nodes' subnets are taken from, in order of use.
     #[serde(default, deserialize_with = "null_as_default")]
+    #[schemars(required, transform = rules::cluster_networks)]
     pub cluster_networks: Vec<ClusterNetworkEntry>,
     /// UDP port of the VXLAN tunnels, 1 to 65535; absent: 4789.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = rules::vxlan_port)]
     pub vxlan_port: Option<u32>,
     /// MTU of the pod network in bytes, 576 to 65535; absent: 1450.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = rules::mtu)]
     pub mtu: Option<u32>,
 }
 
 /// One of the CIDRs that nodes' subnets are taken from.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = rules::cluster_network_entry)]
 pub struct ClusterNetworkEntry {
     /// The CIDR, such as `10.128.0.0/14`.
     #[serde(rename = "CIDR")]
+    #[schemars(transform = rules::ipv4_net)]
     pub cidr: String,
     /// Number of *host* bits of a node's subnet, 2 to 30: 9 means a /23 a node.
+    #[schemars(transform = rules::host_bits)]
     pub host_subnet_length: u32,
 }
 
 /// A node's part of the pod network and its tunnel endpoint. Cluster scoped, named as the node.
 ///
 /// [`Subnet`](super::Subnet) is its checked form.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", rename_all = "camelCase")]
+#[schemars(transform = rules::host_subnet)]
 pub struct HostSubnet {
     /// Standard metadata.
     #[serde(default)]
+    #[schemars(skip)]
     pub metadata: ObjectMeta,
     /// Name of the node; must equal `metadata.name`.
+    #[schemars(transform = rules::name)]
     pub host: String,
     /// The node's VTEP address (IPv4).
     #[serde(rename = "hostIP")]
+    #[schemars(transform = rules::node_ip)]
     pub host_ip: String,
     /// CIDR of the node's pods. Empty only while the annotation `assign-subnet` asks for one.
     #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "String::is_empty")]
+    #[schemars(transform = rules::optional_ipv4_net)]
     pub subnet: String,
     /// Egress IPs that the node hosts now.
     #[serde(
@@ -75,6 +95,7 @@ pub struct HostSubnet {
         deserialize_with = "null_as_default",
         skip_serializing_if = "Vec::is_empty"
     )]
+    #[schemars(transform = rules::ipv4_list)]
     pub egress_ips: Vec<String>,
     /// CIDRs of the egress IPs that the controller may place on the node.
     #[serde(
@@ -83,19 +104,24 @@ pub struct HostSubnet {
         deserialize_with = "null_as_default",
         skip_serializing_if = "Vec::is_empty"
     )]
+    #[schemars(transform = rules::ipv4_net_list)]
     pub egress_cidrs: Vec<String>,
 }
 
 /// A namespace's VNID and egress IPs. Cluster scoped, named as the namespace.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", rename_all = "camelCase")]
+#[schemars(transform = rules::net_namespace)]
 pub struct NetNamespace {
     /// Standard metadata.
     #[serde(default)]
+    #[schemars(skip)]
     pub metadata: ObjectMeta,
     /// Name of the namespace; must equal `metadata.name`.
+    #[schemars(transform = rules::name)]
     pub netname: String,
     /// The VNID, 0 to 16777215; see [`Vnid`](super::Vnid).
+    #[schemars(transform = rules::vnid)]
     pub netid: u32,
     /// Egress IPs that the namespace asks for, in order of preference.
     #[serde(
@@ -104,47 +130,54 @@ pub struct NetNamespace {
         deserialize_with = "null_as_default",
         skip_serializing_if = "Vec::is_empty"
     )]
+    #[schemars(transform = rules::ipv4_list)]
     pub egress_ips: Vec<String>,
 }
 
 /// What a namespace's pods may reach outside the cluster. Namespaced.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", rename_all = "camelCase")]
 pub struct EgressNetworkPolicy {
     /// Standard metadata.
     #[serde(default)]
+    #[schemars(skip)]
     pub metadata: ObjectMeta,
     /// The rules.
     pub spec: EgressNetworkPolicySpec,
 }
 
 /// Rules of an [`EgressNetworkPolicy`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EgressNetworkPolicySpec {
     /// In order; the first that matches decides, and what none matches is allowed.
     #[serde(default, deserialize_with = "null_as_default")]
+    #[schemars(required, transform = rules::egress_rules)]
     pub egress: Vec<EgressNetworkPolicyRule>,
 }
 
 /// One rule of an [`EgressNetworkPolicy`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EgressNetworkPolicyRule {
     /// `Allow` or `Deny`.
     #[serde(rename = "type")]
+    #[schemars(transform = rules::rule_type)]
     pub rule_type: String,
     /// Which destinations.
     pub to: EgressNetworkPolicyPeer,
 }
 
 /// Destinations of an [`EgressNetworkPolicyRule`]: exactly one of the two fields is set.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = rules::egress_peer)]
 pub struct EgressNetworkPolicyPeer {
     /// A CIDR. Empty: unset.
     #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "String::is_empty")]
+    #[schemars(transform = rules::ipv4_net)]
     pub cidr_selector: String,
     /// A DNS name. Empty: unset.
     #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "String::is_empty")]
+    #[schemars(transform = rules::dns_name)]
     pub dns_name: String,
 }
 

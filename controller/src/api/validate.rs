@@ -153,15 +153,15 @@ pub enum Reason {
 }
 
 /// Limits of the ClusterNetwork schema.
-pub(super) struct ClusterNetworkLimits;
+pub(in crate::api) struct ClusterNetworkLimits;
 
 impl ClusterNetworkLimits {
     /// Fewest host bits of a node's subnet: network, gateway and two more.
-    pub(super) const MIN_HOST_BITS: u32 = 2;
+    pub(in crate::api) const MIN_HOST_BITS: u32 = 2;
     /// Most host bits of a node's subnet.
-    pub(super) const MAX_HOST_BITS: u32 = 30;
+    pub(in crate::api) const MAX_HOST_BITS: u32 = 30;
     /// Smallest MTU: what every IPv4 host must accept (RFC 791 §3.1).
-    pub(super) const MIN_MTU: u32 = 576;
+    pub(in crate::api) const MIN_MTU: u32 = 576;
 }
 
 const MAX_NAME: usize = 253;

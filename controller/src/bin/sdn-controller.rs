@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use controller::allocator::Controller;
+use controller::allocator::{Controller, Election};
 use controller::cluster::ClusterLocation;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -23,6 +23,15 @@ struct Args {
     /// Allocate what is missing and end; status 3 if an object can't be given what it needs
     #[arg(long)]
     once: bool,
+    /// Namespace of the Lease by which one of several controllers is elected (with `--cluster kube`)
+    #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE", default_value = "openshift-sdn")]
+    lease_namespace: String,
+    /// Name under which this controller takes part in the election; else that of the machine and a number
+    #[arg(long, value_name = "NAME", env = "POD_NAME")]
+    identity: Option<String>,
+    /// After how long another controller takes over from one that is not heard of
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u32).range(3..=3600))]
+    lease_seconds: u32,
     /// What is logged, as a tracing filter such as `info` or `controller=debug`; else RUST_LOG, else `info`
     #[arg(long, value_name = "FILTER")]
     log: Option<EnvFilter>,
@@ -48,7 +57,12 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(async {
-        let controller = Controller::open(&args.cluster)?;
+        let election = Election {
+            namespace: args.lease_namespace.clone(),
+            identity: args.identity.clone().unwrap_or_else(identity),
+            lease_seconds: args.lease_seconds,
+        };
+        let controller = Controller::open(&args.cluster, election).await?;
         if args.once {
             let problems = controller.once().await?;
             anyhow::ensure!(problems.is_empty(), "{}", lines(&problems));
@@ -71,6 +85,12 @@ fn run(args: &Args) -> anyhow::Result<()> {
     // A write that waits for another writer's lock doesn't hold up the end.
     runtime.shutdown_background();
     result
+}
+
+/// A name that no other process has.
+fn identity() -> String {
+    let machine = nix::unistd::gethostname().unwrap_or_default();
+    format!("{}-{:08x}", machine.to_string_lossy(), rand::random::<u32>())
 }
 
 /// One problem as it is, several a line each.

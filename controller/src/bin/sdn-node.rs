@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use controller::cluster::{ClusterLocation, ClusterSource};
+use controller::cluster::{ClusterLocation, ClusterSource, Interest};
 use controller::node::agent::{self, Config};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -54,7 +54,6 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> anyhow::Result<()> {
-    let source = ClusterSource::open(&args.cluster)?;
     let config = Config {
         node: args.node,
         ovs_dir: args.ovs_dir,
@@ -69,6 +68,12 @@ async fn run(args: Args) -> anyhow::Result<()> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+    };
+    tokio::pin!(shutdown);
+    let interest = Interest::Node(config.node.clone());
+    let source = tokio::select! {
+        source = ClusterSource::open(&args.cluster, &interest) => source?,
+        () = &mut shutdown => return Ok(()),
     };
     agent::run(config, &source, shutdown).await?;
     Ok(())

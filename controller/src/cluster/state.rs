@@ -191,6 +191,43 @@ impl ClusterState {
         }
     }
 
+    /// Takes an object away and returns it.
+    pub fn remove(&mut self, reference: &ObjectRef) -> Option<Object> {
+        let name = &reference.name;
+        let key = || (reference.namespace.clone().unwrap_or_default(), name.clone());
+        match reference.kind {
+            Kind::ClusterNetwork if name == CLUSTER_NETWORK_NAME => {
+                self.cluster_network.take().map(Object::from)
+            }
+            Kind::ClusterNetwork => None,
+            Kind::HostSubnet => self.host_subnets.remove(name).map(Object::from),
+            Kind::NetNamespace => self.net_namespaces.remove(name).map(Object::from),
+            Kind::Namespace => self.namespaces.remove(name).map(Object::from),
+            Kind::Node => self.nodes.remove(name).map(Object::from),
+            Kind::Pod => self.pods.remove(&key()).map(Object::from),
+            Kind::Service => self.services.remove(&key()).map(Object::from),
+            Kind::EndpointSlice => self.endpoint_slices.remove(&key()).map(Object::from),
+            Kind::NetworkPolicy => self.network_policies.remove(&key()).map(Object::from),
+            Kind::EgressNetworkPolicy => self.egress_network_policies.remove(&key()).map(Object::from),
+        }
+    }
+
+    /// Takes all objects of one kind from `other` instead of the own ones.
+    pub fn replace_kind(&mut self, kind: Kind, other: Self) {
+        match kind {
+            Kind::ClusterNetwork => self.cluster_network = other.cluster_network,
+            Kind::HostSubnet => self.host_subnets = other.host_subnets,
+            Kind::NetNamespace => self.net_namespaces = other.net_namespaces,
+            Kind::Namespace => self.namespaces = other.namespaces,
+            Kind::Node => self.nodes = other.nodes,
+            Kind::Pod => self.pods = other.pods,
+            Kind::Service => self.services = other.services,
+            Kind::EndpointSlice => self.endpoint_slices = other.endpoint_slices,
+            Kind::NetworkPolicy => self.network_policies = other.network_policies,
+            Kind::EgressNetworkPolicy => self.egress_network_policies = other.egress_network_policies,
+        }
+    }
+
     /// The object of this name.
     pub fn get(&self, reference: &ObjectRef) -> Option<Object> {
         let name = &reference.name;

@@ -9,8 +9,9 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::*;
+use crate::allocator::in_directory::InDirectory;
+use crate::cluster::Snapshot;
 use crate::cluster::dir::{self, DirSource};
-use crate::cluster::{ClusterLocation, Snapshot};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -38,8 +39,8 @@ fn cluster() -> TempDir {
     dir
 }
 
-fn controller(dir: &Path) -> Controller {
-    Controller::open(&ClusterLocation::Dir(dir.to_owned())).unwrap()
+fn controller(dir: &Path) -> InDirectory {
+    InDirectory::open(dir).unwrap()
 }
 
 #[tokio::test]

@@ -1,0 +1,304 @@
+//! A real API server on loopback: `etcd` and `kube-apiserver` with RBAC, and credentials for whoever the test plays.
+
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose,
+};
+use serde_json::Value;
+
+use crate::{checkout, run, until};
+
+/// How long a component may take to start.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Who calls itself this may do everything.
+const ADMINISTRATORS: &str = "system:masters";
+
+/// Service network of the API server, as in `manifests/demo`.
+const SERVICE_NETWORK: &str = "172.30.0.0/16";
+
+/// A component of Kubernetes: from `KUBEBUILDER_ASSETS`, from where `make deps` builds it, or from `PATH`.
+///
+/// # Errors
+/// When it is nowhere.
+pub fn component(name: &str) -> anyhow::Result<PathBuf> {
+    let assets = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| checkout().join("target"), PathBuf::from);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places = assets.into_iter().chain([target.join("kube/bin")]).chain(std::env::split_paths(&path));
+    let mut found = places.map(|dir| dir.join(name)).filter(|path| path.is_file());
+    found.next().with_context(|| format!("{name} is missing: `make deps` installs or builds it"))
+}
+
+/// An API server with its etcd, gone with all it holds when dropped.
+pub struct ControlPlane {
+    dir: tempfile::TempDir,
+    authority: CertifiedIssuer<'static, KeyPair>,
+    etcd: Child,
+    api_server: Option<Child>,
+    etcd_port: u16,
+    port: u16,
+}
+
+/// Who calls the API server.
+#[derive(Clone, Copy, Debug)]
+pub enum Caller<'a> {
+    /// May do everything.
+    Admin,
+    /// The account of a pod: namespace and name.
+    ServiceAccount(&'a str, &'a str),
+}
+
+impl ControlPlane {
+    /// Starts both; returns when the API server is ready.
+    ///
+    /// # Errors
+    /// When one is missing or does not come up: its last words are in the text.
+    pub fn start() -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("kube-").tempdir()?;
+        let authority = authority()?;
+        let (etcd_port, peer_port, port) = (free_port()?, free_port()?, free_port()?);
+        let url = |port: u16| format!("http://127.0.0.1:{port}");
+        let etcd = spawn(
+            dir.path(),
+            Command::new(component("etcd")?)
+                .arg(format!("--data-dir={}", dir.path().join("etcd").display()))
+                .arg(format!("--listen-client-urls={}", url(etcd_port)))
+                .arg(format!("--advertise-client-urls={}", url(etcd_port)))
+                .arg(format!("--listen-peer-urls={}", url(peer_port)))
+                .arg(format!("--initial-advertise-peer-urls={}", url(peer_port)))
+                .arg(format!("--initial-cluster=default={}", url(peer_port)))
+                // Nothing here needs to outlive the machine.
+                .arg("--unsafe-no-fsync"),
+        )?;
+        let mut plane = Self { dir, authority, etcd, api_server: None, etcd_port, port };
+        plane.write("ca.crt", &plane.authority.pem())?;
+        let (certificate, key) = plane.certificate("kube-apiserver", None, true)?;
+        plane.write("server.crt", &certificate)?;
+        plane.write("server.key", &key)?;
+        let accounts = KeyPair::generate()?;
+        plane.write("accounts.key", &accounts.serialize_pem())?;
+        plane.write("accounts.pub", &accounts.public_key_pem())?;
+        let (certificate, key) = plane.certificate("admin", Some(ADMINISTRATORS), false)?;
+        let (certificate, key) = (plane.write("admin.crt", &certificate)?, plane.write("admin.key", &key)?);
+        plane.write_kubeconfig(
+            "admin",
+            &format!("client-certificate: {}\n    client-key: {}", certificate.display(), key.display()),
+        )?;
+        plane.start_api_server()?;
+        Ok(plane)
+    }
+
+    /// Starts the API server again after [`ControlPlane::kill_api_server`]; returns when it is ready.
+    ///
+    /// # Errors
+    /// When it does not come up: its last words are in the text.
+    pub fn start_api_server(&mut self) -> anyhow::Result<()> {
+        let path = |name: &str| self.dir.path().join(name).display().to_string();
+        let child = spawn(
+            self.dir.path(),
+            Command::new(component("kube-apiserver")?)
+                .arg(format!("--etcd-servers=http://127.0.0.1:{}", self.etcd_port))
+                .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])
+                .arg(format!("--secure-port={}", self.port))
+                .arg(format!("--cert-dir={}", path("certs")))
+                .arg(format!("--tls-cert-file={}", path("server.crt")))
+                .arg(format!("--tls-private-key-file={}", path("server.key")))
+                .arg(format!("--client-ca-file={}", path("ca.crt")))
+                .arg("--service-account-issuer=https://kubernetes.default.svc")
+                .arg(format!("--service-account-key-file={}", path("accounts.pub")))
+                .arg(format!("--service-account-signing-key-file={}", path("accounts.key")))
+                .arg(format!("--service-cluster-ip-range={SERVICE_NETWORK}"))
+                .args(["--authorization-mode=RBAC", "--allow-privileged=true"])
+                // No loopback address can be an endpoint, and no controller makes the accounts of pods.
+                .args(["--endpoint-reconciler-type=none", "--disable-admission-plugins=ServiceAccount"]),
+        )?;
+        self.api_server = Some(child);
+        let ended = until(PATIENCE, || {
+            if let Some(status) = self.api_server.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
+                return Ok(Some(status));
+            }
+            run(self.kubectl(Caller::Admin)?.args(["get", "--raw", "/readyz"])).map(|_| None)
+        })
+        .with_context(|| self.log("kube-apiserver"))?;
+        match ended {
+            Some(status) => bail!("kube-apiserver ended with {status}: {}", self.log("kube-apiserver")),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the API server as a power failure would; etcd stays.
+    pub fn kill_api_server(&mut self) {
+        if let Some(mut child) = self.api_server.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Stops or continues the API server, as a network failure would look to its callers.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn signal_api_server(&self, signal: Signal) -> anyhow::Result<()> {
+        let child = self.api_server.as_ref().context("kube-apiserver does not run")?;
+        Ok(kill(Pid::from_raw(i32::try_from(child.id())?), signal)?)
+    }
+
+    /// A kubeconfig for `caller`.
+    ///
+    /// # Errors
+    /// When the account does not exist.
+    pub fn kubeconfig(&self, caller: Caller<'_>) -> anyhow::Result<PathBuf> {
+        let Caller::ServiceAccount(namespace, name) = caller else {
+            return Ok(self.dir.path().join("admin.kubeconfig"));
+        };
+        let token = run(self.kubectl(Caller::Admin)?.args(["create", "token", name, "-n", namespace]))?;
+        self.write_kubeconfig(&format!("{namespace}-{name}"), &format!("token: {}", token.trim()))
+    }
+
+    /// `kubectl` as `caller`, to be given arguments.
+    ///
+    /// # Errors
+    /// When there is no `kubectl`, or no such account.
+    pub fn kubectl(&self, caller: Caller<'_>) -> anyhow::Result<Command> {
+        let mut command = Command::new(component("kubectl")?);
+        command.env("KUBECONFIG", self.kubeconfig(caller)?).env("HOME", self.dir.path());
+        Ok(command)
+    }
+
+    /// `kubectl ARGUMENTS` as administrator: its output.
+    ///
+    /// # Errors
+    /// When it ends with another status than 0.
+    pub fn ask(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        run(self.kubectl(Caller::Admin)?.args(arguments))
+    }
+
+    /// The same as JSON.
+    ///
+    /// # Errors
+    /// When it ends with another status than 0 or does not print JSON.
+    pub fn json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
+        Ok(serde_json::from_str(&self.ask(&[arguments, &["-o", "json"]].concat())?)?)
+    }
+
+    /// `kubectl apply -f -` as administrator.
+    ///
+    /// # Errors
+    /// When an object is refused: the API server's words.
+    pub fn apply(&self, yaml: &str) -> anyhow::Result<String> {
+        self.feed(&["apply", "-f", "-"], yaml)
+    }
+
+    /// `kubectl ARGUMENTS` with `input` as its standard input, as administrator.
+    ///
+    /// # Errors
+    /// When it ends with another status than 0: what it said.
+    pub fn feed(&self, arguments: &[&str], input: &str) -> anyhow::Result<String> {
+        use std::io::Write;
+        let mut command = self.kubectl(Caller::Admin)?;
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn()?;
+        child.stdin.take().context("no standard input")?.write_all(input.as_bytes())?;
+        let output = child.wait_with_output()?;
+        if !output.status.success() {
+            bail!("{}", crate::both(&output));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// A file that goes away with the control plane.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// What a component has said last.
+    fn log(&self, component: &str) -> String {
+        let text = std::fs::read_to_string(self.dir.path().join(component).with_extension("log"))
+            .unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+
+    fn write(&self, name: &str, text: &str) -> anyhow::Result<PathBuf> {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, text)?;
+        Ok(path)
+    }
+
+    fn write_kubeconfig(&self, name: &str, credentials: &str) -> anyhow::Result<PathBuf> {
+        let authority = self.dir.path().join("ca.crt");
+        self.write(
+            &format!("{name}.kubeconfig"),
+            &format!(
+                "apiVersion: v1\nkind: Config\ncurrent-context: test\n\
+                 clusters:\n- name: test\n  cluster:\n    server: https://127.0.0.1:{}\n    certificate-authority: {}\n\
+                 users:\n- name: test\n  user:\n    {credentials}\n\
+                 contexts:\n- name: test\n  context:\n    cluster: test\n    user: test\n",
+                self.port,
+                authority.display()
+            ),
+        )
+    }
+
+    /// A certificate and its key.
+    fn certificate(&self, name: &str, group: Option<&str>, server: bool) -> anyhow::Result<(String, String)> {
+        let names = if server {
+            vec!["127.0.0.1".to_owned(), "localhost".to_owned(), "kubernetes.default.svc".to_owned()]
+        } else {
+            Vec::new()
+        };
+        let mut params = CertificateParams::new(names)?;
+        params.distinguished_name.push(DnType::CommonName, name);
+        if let Some(group) = group {
+            params.distinguished_name.push(DnType::OrganizationName, group);
+        }
+        params.extended_key_usages = vec![if server {
+            ExtendedKeyUsagePurpose::ServerAuth
+        } else {
+            ExtendedKeyUsagePurpose::ClientAuth
+        }];
+        let key = KeyPair::generate()?;
+        Ok((params.signed_by(&key, &self.authority)?.pem(), key.serialize_pem()))
+    }
+}
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        self.kill_api_server();
+        let _ = self.etcd.kill();
+        let _ = self.etcd.wait();
+    }
+}
+
+fn authority() -> anyhow::Result<CertifiedIssuer<'static, KeyPair>> {
+    let mut params = CertificateParams::new(Vec::<String>::new())?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, "test");
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    Ok(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?)
+}
+
+/// A port that nobody listens on now.
+fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+/// Starts a program whose words go to a file beside its data, and which ends with the test.
+fn spawn(dir: &Path, command: &mut Command) -> anyhow::Result<Child> {
+    let name = Path::new(command.get_program()).file_name().unwrap_or_default();
+    let log = std::fs::File::create(dir.join(name).with_extension("log"))?;
+    command.current_dir(dir).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
+    command.spawn().with_context(|| format!("{command:?}"))
+}
