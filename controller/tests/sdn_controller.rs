@@ -101,10 +101,13 @@ fn what_cannot_be_done_is_told_with_status_3() {
         let output = sdn_controller(cluster.path()).args(["--once", "--log", "off"]).output().unwrap();
         assert_eq!(ended(&output, cluster.path()), (Some(3), expected.to_owned()));
     }
-    let output = sdn_controller(Path::new("kube")).output().unwrap();
+    // Whatever the account that runs the tests has in its home must not decide.
+    let home = tempfile::tempdir().unwrap();
+    let output = sdn_controller(Path::new("kube")).env_remove("KUBECONFIG").env("HOME", home.path()).output().unwrap();
     let (status, text) = ended(&output, Path::new("/nowhere"));
     assert_eq!(status, Some(3));
-    assert!(text.contains("use --cluster DIR"), "{text}");
+    assert!(text.starts_with("sdn-controller: no API server is configured: "), "{text}");
+    assert!(text.contains("set KUBECONFIG to a kubeconfig file"), "{text}");
 }
 
 #[test]
