@@ -3,7 +3,11 @@
 CARGO ?= cargo
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 
+<<<<<<< HEAD
 .PHONY: all deps test-deps build demo test soak fuzz vectors pure lint bench clean
+=======
+.PHONY: all deps build demo test soak fuzz vectors pure lint bench docs clean
+>>>>>>> a477b02 (docs: the pipeline table by table, made from the code, with a picture)
 
 all: build
 
@@ -72,6 +76,10 @@ bench: deps
 	$(CARGO) bench -p ovsdb --bench side_by_side
 	$(CARGO) bench -p openflow
 	$(CARGO) bench -p flowtables --bench pipeline
+
+# docs/pipeline.md and its picture from the code; a test says when they are stale.
+docs:
+	UPDATE_GOLDEN=1 $(CARGO) test -p flowtables --test pipeline_doc
 
 lint:
 	$(CARGO) fmt --all --check

@@ -10,9 +10,11 @@ mod act;
 mod explain;
 mod lookup;
 mod packet;
+mod reading;
 mod walker;
 
 pub use packet::Packet;
+pub use reading::reading;
 pub use walker::Assumptions;
 
 /// One table on the way.
