@@ -2,17 +2,19 @@
 
 use super::Exit;
 use super::output::print;
-use super::target::{Target, view};
+use super::target::{Target, Tun0Mac, view};
 
 /// Print the flows and groups that a node should have, in ovs-ofctl syntax
 ///
 /// Lines are those of `ovs-ofctl -O OpenFlow13 --no-stats dump-flows br0`, sorted by table, descending priority
-/// and match, then those of `dump-groups br0`, sorted by number. Pods without a known port take the next from 3 on, in order of creationTimestamp, then namespace
-/// and name; the annotation osdn.io/ofport fixes one.
+/// and match, then those of `dump-groups br0`, sorted by number. Pods without a known port take the next from 3 on, in
+/// order of creationTimestamp, then namespace and name; the annotation osdn.io/ofport fixes one.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     target: Target,
+    #[command(flatten)]
+    tun0: Tun0Mac,
 }
 
 /// Runs the command.
@@ -20,7 +22,7 @@ pub struct Args {
 /// # Errors
 /// When the cluster or node is not known or not valid.
 pub async fn run(args: Args) -> anyhow::Result<Exit> {
-    let inputs = args.target.one_node()?.offline()?;
+    let inputs = args.target.one_node()?.with(args.tun0).offline()?;
     let view = view(&inputs);
     let flows = view.flows().iter().map(|flow| format!("{flow}\n"));
     let groups = view.flows().groups().map(|group| format!(" {group}\n"));

@@ -1,6 +1,7 @@
 //! Which node a command looks at: its cluster state, and where its Open vSwitch runs.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use openflow::{Endpoint, Switch};
@@ -11,7 +12,7 @@ use crate::cluster::{ClusterLocation, ClusterSource, ClusterState};
 use crate::lab::{LabDir, LabName};
 use crate::node::ovs::bridge::BRIDGE;
 use crate::node::ovs::ports::pod_ports;
-use crate::view::{Inputs, PodPort, View, inputs, offline_ports};
+use crate::view::{Inputs, Known, PodPort, View, inputs_knowing, offline_ports};
 
 /// Where cluster state comes from on the command line. Without `--cluster` it is that of a running lab.
 #[derive(Clone, Debug, clap::Args)]
@@ -37,12 +38,29 @@ pub struct Target {
     ovs_dir: Option<PathBuf>,
 }
 
+/// The option `--tun0-mac`.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub struct Tun0Mac {
+    /// MAC address of tun0. Without it: 0a:58 and the four bytes of the gateway's address
+    #[arg(long, value_name = "MAC", value_parser = mac)]
+    tun0_mac: Option<[u8; 6]>,
+}
+
+fn mac(text: &str) -> Result<[u8; 6], String> {
+    let wrong = || "expected six bytes as in 0a:58:0a:82:00:01".to_owned();
+    let byte = |part: &str| (part.len() == 2).then(|| u8::from_str_radix(part, 16).ok()).flatten();
+    let bytes: Option<Vec<u8>> = text.split(':').map(byte).collect();
+    bytes.ok_or_else(wrong)?.try_into().map_err(|_| wrong())
+}
+
 /// A node with its cluster's state.
 pub struct Node {
     /// Its name.
     pub name: String,
     /// The cluster's objects.
-    pub state: ClusterState,
+    pub state: Arc<ClusterState>,
+    /// What is known besides.
+    pub known: Known,
     /// Run directory of its Open vSwitch.
     pub ovs_dir: PathBuf,
 }
@@ -77,8 +95,7 @@ impl Target {
     /// # Errors
     /// When there is no such cluster, lab or node.
     pub fn nodes(&self) -> anyhow::Result<Vec<Node>> {
-        let state = ClusterSource::load(&self.cluster.location()?)?;
-        let lab = self.cluster.lab();
+        let state = Arc::new(ClusterSource::load(&self.cluster.location()?)?);
         let names: Vec<String> = match &self.node {
             Some(name) => vec![name.clone()],
             None => state.nodes.keys().cloned().collect(),
@@ -93,16 +110,25 @@ impl Target {
         if names.is_empty() {
             bail!("the cluster has no nodes");
         }
-        Ok(names
-            .into_iter()
-            .map(|name| {
-                let ovs_dir = self.ovs_dir.clone().unwrap_or_else(|| match &lab {
-                    Some(lab) => lab.node(&name).ovs(),
-                    None => PathBuf::from("/var/run/openvswitch"),
-                });
-                Node { name, state: state.clone(), ovs_dir }
-            })
-            .collect())
+        Ok(names.into_iter().map(|name| self.place(name, &state)).collect())
+    }
+
+    /// The whole cluster's objects.
+    ///
+    /// # Errors
+    /// When there is no such cluster or lab.
+    pub fn state(&self) -> anyhow::Result<Arc<ClusterState>> {
+        Ok(Arc::new(ClusterSource::load(&self.cluster.location()?)?))
+    }
+
+    /// A node by its name.
+    #[must_use]
+    pub fn place(&self, name: String, state: &Arc<ClusterState>) -> Node {
+        let ovs_dir = self.ovs_dir.clone().unwrap_or_else(|| match self.cluster.lab() {
+            Some(lab) => lab.node(&name).ovs(),
+            None => PathBuf::from("/var/run/openvswitch"),
+        });
+        Node { name, state: Arc::clone(state), known: Known::default(), ovs_dir }
     }
 
     /// The one node that is meant.
@@ -123,6 +149,13 @@ impl Target {
 }
 
 impl Node {
+    /// With a `tun0` that has another MAC address than usual.
+    #[must_use]
+    pub fn with(mut self, mac: Tun0Mac) -> Self {
+        self.known.tun0_mac = mac.tun0_mac;
+        self
+    }
+
     /// What the node must know, with its pods at the ports that they get when started in order.
     ///
     /// # Errors
@@ -147,7 +180,7 @@ impl Node {
     }
 
     fn inputs(&self, ports: &[PodPort]) -> anyhow::Result<Inputs> {
-        let inputs = inputs(&self.state, &self.name, ports)?;
+        let inputs = inputs_knowing(&self.state, &self.name, ports, &self.known)?;
         for problem in &inputs.problems {
             eprintln!("sdnctl: left out {problem}");
         }

@@ -10,12 +10,15 @@ use openflow::{Field, Match};
 use serde_json::{Value, json};
 
 use super::output::OutputArgs;
-use super::target::{Node, Target, view};
+use super::target::{Node, Target, Tun0Mac, view};
 use super::{Exit, WrongUse};
 use crate::node::ovs::bridge::BRIDGE;
 
+pub mod ends;
+pub mod journey;
 pub mod ofproto;
 
+use ends::Proto;
 use ofproto::SwitchTrace;
 
 /// Follow a packet through a node's tables and explain every step
@@ -23,18 +26,42 @@ use ofproto::SwitchTrace;
 /// FLOW has the syntax of `ovs-appctl ofproto/trace`, for example
 /// `in_port=4,tcp,nw_src=10.130.0.6,nw_dst=10.130.0.5,ct_state=trk`. The walk is computed without a switch; --live
 /// asks the node's switch too and says where the two differ. Exit status 1: they differ.
+///
+/// With --from and --to instead of FLOW: a pod's packet to a pod, a service or an address, through every node on its
+/// way. Exit status 1: it does not get there.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     target: Target,
-    /// Ask the node's real switch as well
+    /// Ask the real switches as well
     #[arg(long)]
     live: bool,
     #[command(flatten)]
+    tun0: Tun0Mac,
+    #[command(flatten)]
     output: OutputArgs,
+    #[command(flatten)]
+    ends: Ends,
     /// The packet
-    #[arg(value_name = "FLOW")]
-    flow: String,
+    #[arg(value_name = "FLOW", required_unless_present = "from", conflicts_with_all = ["from", "to"])]
+    flow: Option<String>,
+}
+
+/// Who talks to whom, instead of a packet.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Ends {
+    /// The pod that sends
+    #[arg(long, value_name = "NS/POD", requires = "to", conflicts_with = "node")]
+    from: Option<String>,
+    /// Where to: a pod, a service (SVC alone is one of the sender's namespace) or an address
+    #[arg(long, value_name = "NS/POD|SVC|IP", requires = "from")]
+    to: Option<String>,
+    /// Transport protocol. Without it: TCP, or that of the service's only port
+    #[arg(long, requires = "from")]
+    proto: Option<Proto>,
+    /// Destination port. A service that has only one needs none
+    #[arg(long, requires = "from", value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
 }
 
 /// Runs the command.
@@ -42,11 +69,15 @@ pub struct Args {
 /// # Errors
 /// When the packet cannot be read, the node is not known, or (live) its Open vSwitch does not answer.
 pub async fn run(args: Args) -> anyhow::Result<Exit> {
-    let packet: Match = args.flow.parse().map_err(|error| WrongUse(format!("{error}")))?;
-    let node = args.target.one_node()?;
+    if let (Some(from), Some(to)) = (&args.ends.from, &args.ends.to) {
+        return journey::run(&args, from, to).await;
+    }
+    let flow = args.flow.unwrap_or_default();
+    let packet: Match = flow.parse().map_err(|error| WrongUse(format!("{error}")))?;
+    let node = args.target.one_node()?.with(args.tun0);
     let inputs = if args.live { node.live().await? } else { node.offline()? };
     let walk = walk(view(&inputs).flows(), Packet::from(&packet), &Assumptions::default());
-    let live = if args.live { Some(ask_switch(&node, &args.flow).await?) } else { None };
+    let live = if args.live { Some(ask_switch(&node, &flow).await?) } else { None };
     let differences = live.as_ref().map(|(trace, _)| differences(&walk, trace)).unwrap_or_default();
     let mut document = document(&walk);
     if let (Some((trace, raw)), Some(object)) = (&live, document.as_object_mut()) {

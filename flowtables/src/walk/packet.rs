@@ -290,6 +290,30 @@ impl Packet {
         Some(packet)
     }
 
+    /// The packet as the far end of a tunnel sees it, when it comes in through `port`: its headers, and in the tunnel's
+    /// header `sender` and the VNID. Registers, mark and connection stay behind.
+    #[must_use]
+    pub fn through_tunnel(&self, sender: Ipv4Addr, port: OfPort) -> Self {
+        let travels =
+            |field: Field| !matches!(field.info().prerequisite, Prerequisite::None | Prerequisite::Ct);
+        let mut arrived = Self {
+            values: self.fields().filter(|(field, _)| travels(*field)).collect(),
+            options: self.options.clone(),
+            inner_tags: self.inner_tags.clone(),
+        };
+        arrived.set(Field::IN_PORT, port.0.into());
+        arrived.set(Field::TUN_SRC, u32::from(sender).into());
+        arrived.set(Field::TUN_DST, self.stored(Field::TUN_DST));
+        arrived.set(Field::TUN_ID, self.stored(Field::TUN_ID));
+        arrived
+    }
+
+    /// The match that exactly this packet's fields make: what `ofproto/trace` takes for it.
+    #[must_use]
+    pub fn as_match(&self) -> Match {
+        self.fields().fold(Match::new(), |fields, (field, value)| fields.with(field, value))
+    }
+
     /// Whether a flow's match covers the packet.
     #[must_use]
     pub fn hits(&self, flow: &Flow) -> bool {

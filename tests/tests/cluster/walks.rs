@@ -83,6 +83,24 @@ pub(crate) fn tests() -> Vec<(&'static str, Test)> {
             ensure!(ends == expected, "{flows}");
             Ok(())
         }),
+        ("between_two_pods_the_switches_say_what_the_walk_says", |lab| {
+            let web = "default/web-76c94f7546-t8pfq";
+            for (to, hops) in
+                [("default/tomcat-7f646bb995-b8bhr", 2), ("default/tomcat-service", 3), ("192.168.108.1", 1)]
+            {
+                let answer = lab.json(&["trace", "--live", "-o", "json", "--from", web, "--to", to])?;
+                let asked = answer["hops"].as_array().context("no hops")?;
+                ensure!(asked.len() == hops && answer["reached"] == true, "{to}: {answer:#}");
+                for hop in asked {
+                    ensure!(hop["live"]["path"] == hop["path"], "{to}: {hop:#}");
+                    ensure!(
+                        hop["live"]["differences"].as_array().is_some_and(Vec::is_empty),
+                        "{to}: {hop:#}"
+                    );
+                }
+            }
+            Ok(())
+        }),
         ("our_walker_agrees_with_the_switch", |lab| {
             for (node, flow) in [
                 ("node2.ocp.cn", "in_port=4,tcp,nw_src=10.130.0.6,nw_dst=10.130.0.5,ct_state=trk"),

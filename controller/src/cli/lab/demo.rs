@@ -21,6 +21,7 @@ use crate::cli::{Exit, trace};
 use crate::cluster::{ClusterLocation, ClusterSource, ClusterState};
 use crate::lab::{self, Cluster, LabDir, Options, Progress};
 use crate::node::ovs::syncer;
+use crate::view::Known;
 
 /// The cluster of the demo, so that it runs from anywhere.
 const CLUSTER: [(&str, &str); 5] = [
@@ -213,7 +214,12 @@ async fn in_sync(dir: &LabDir, node: &str) -> anyhow::Result<bool> {
 
 fn node_of(dir: &LabDir, name: &str) -> anyhow::Result<Node> {
     let state = ClusterSource::load(&ClusterLocation::Dir(dir.cluster()))?;
-    Ok(Node { name: name.to_owned(), state, ovs_dir: dir.node(name).ovs() })
+    Ok(Node {
+        name: name.to_owned(),
+        state: state.into(),
+        known: Known::default(),
+        ovs_dir: dir.node(name).ovs(),
+    })
 }
 
 /// Explains one packet's way, and compares it with what the switch says and with what is documented.
