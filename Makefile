@@ -3,11 +3,7 @@
 CARGO ?= cargo
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 
-<<<<<<< HEAD
-.PHONY: all deps test-deps build demo test soak fuzz vectors pure lint bench clean
-=======
-.PHONY: all deps build demo test soak fuzz vectors pure lint bench docs clean
->>>>>>> a477b02 (docs: the pipeline table by table, made from the code, with a picture)
+.PHONY: all deps test-deps build demo test soak fuzz vectors pure lint bench docs clean
 
 all: build
 
