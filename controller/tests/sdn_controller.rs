@@ -103,7 +103,8 @@ fn what_cannot_be_done_is_told_with_status_3() {
     }
     // Whatever the account that runs the tests has in its home must not decide.
     let home = tempfile::tempdir().unwrap();
-    let output = sdn_controller(Path::new("kube")).env_remove("KUBECONFIG").env("HOME", home.path()).output().unwrap();
+    let output =
+        sdn_controller(Path::new("kube")).env_remove("KUBECONFIG").env("HOME", home.path()).output().unwrap();
     let (status, text) = ended(&output, Path::new("/nowhere"));
     assert_eq!(status, Some(3));
     assert!(text.starts_with("sdn-controller: no API server is configured: "), "{text}");

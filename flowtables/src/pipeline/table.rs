@@ -162,7 +162,9 @@ tables! {
     /// EgressNetworkPolicy, then out of tun0.
     EgressPolicy = 101, "egress_policy", Egress, Miss::Output(port::TUN0),
         "The EgressNetworkPolicy of the sender's namespace, rule by rule in the order of their priorities: the \
-         first that names the destination decides. What no rule names may go.";
+         first that names the destination decides. What no rule names may go: the policy's last flow. What may go \
+         leaves by `tun0`, or, where the namespace's egress IP is on another node, through the tunnel that table 100 \
+         has chosen; replies leave by `tun0` in any case.";
     /// Multicast from pods of namespaces that asked for it.
     MulticastOut = 110, "multicast_out", Routing, Miss::Drop,
         "Only namespaces that asked for it (annotation on the NetNamespace) have multicast. Theirs goes on, \
@@ -179,7 +181,8 @@ tables! {
     /// A note: plugin mode and pipeline version.
     Version = 253, "version", Marker, Miss::NotVisited,
         "No packet comes here. The flow's note says which plugin and which version of the pipeline the bridge \
-         carries, in the form that OpenShift SDN used.";
+         carries, in the form that OpenShift SDN used: the first byte of the note is the plugin (0 `subnet`, 1 \
+         `multitenant`, 2 `networkpolicy`), the second the version.";
 }
 
 impl Table {
