@@ -16,6 +16,7 @@ use crate::{Action, Envelope, Field, FlowMod, FlowModCommand, Instruction, Messa
 
 #[path = "../tests/support/generate.rs"]
 mod generate;
+mod layout;
 
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(name)
@@ -112,7 +113,14 @@ fn annotated(bytes: &[u8]) -> String {
     for line in Envelope::decode(bytes).unwrap().to_string().lines() {
         text += &format!("# {line}\n");
     }
-    let reads = trace::record(|| drop(Envelope::decode(bytes)));
+    let mut reads = trace::record(|| drop(Envelope::decode(bytes)));
+    // Some fields are looked at twice.
+    let mut end = 0;
+    reads.retain(|(offset, len, _)| {
+        let is_new = *offset >= end && *len > 0;
+        end = end.max(offset + len);
+        is_new
+    });
     let mut at = 0;
     let mut line = |bytes: &[u8], what: &str| {
         for chunk in bytes.chunks(16) {
@@ -120,16 +128,13 @@ fn annotated(bytes: &[u8]) -> String {
             text += &format!("{:<48}# {what}\n", hex.join(" "));
         }
     };
-    for (offset, len, what) in reads {
-        // Some fields are looked at twice; what nobody reads is padding.
-        if offset < at {
-            continue;
-        }
-        line(&bytes[at..offset], "padding");
-        line(&bytes[offset..offset + len], what);
+    for ((offset, len, _), name) in reads.iter().zip(layout::names(bytes, &reads)) {
+        // What nobody reads is padding.
+        line(&bytes[at..*offset], "pad");
+        line(&bytes[*offset..offset + len], &name);
         at = offset + len;
     }
-    line(&bytes[at..], "padding");
+    line(&bytes[at..], "pad");
     text
 }
 
