@@ -1,0 +1,151 @@
+//! Encode and decode beside two other implementations, on the same messages: the crate `rovs-openflow`, and os-ken in
+//! Python (`make target/os-ken/installed`). `make bench` runs it.
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use openflow::{Envelope, Flow, FlowMod, FlowStats, Message, MultipartReply};
+use rovs_openflow::{ActionList, FlowStatsEntry, Instruction, InstructionList, Match, Version};
+
+/// A pod's flow, without and with a number of its own.
+const FLOW: &str = "table=70,priority=100,cookie=0x1234,ip,nw_dst=10.128.3.4 \
+                    actions=load:0x82f8b2->NXM_NX_REG1[],load:0x7->NXM_NX_REG2[],goto_table:80";
+/// Flows in a part of a dump.
+const FLOWS: usize = 100;
+/// How often each is measured; the best counts.
+const ROUNDS: usize = 7;
+
+fn main() {
+    let flow: Flow = FLOW.parse().unwrap();
+    let flow_mod = Envelope::new(7, Message::FlowMod(FlowMod::add(flow.clone())));
+    let stats =
+        FlowStats { flow, packets: Some(5), bytes: Some(490), duration: Duration::from_millis(61_500) };
+    let reply = MultipartReply::Flow(vec![stats; FLOWS]);
+    let dump = Envelope::new(8, Message::MultipartReply { more: false, reply });
+    let encoded = |envelope: &Envelope| {
+        let mut bytes = BytesMut::new();
+        envelope.encode(&mut bytes).unwrap();
+        bytes
+    };
+    let (flow_mod_bytes, dump_bytes) = (encoded(&flow_mod), encoded(&dump));
+    let theirs = rovs_flow();
+    assert_eq!(theirs.to_message(Version::Of13, 7).encode()[..], flow_mod_bytes[..], "not the same message");
+
+    let mut buffer = BytesMut::with_capacity(1 << 16);
+    let mut reuse = |envelope: &Envelope| {
+        buffer.clear();
+        black_box(envelope).encode(&mut buffer).unwrap();
+    };
+    let ours = [
+        ("encode a flow-mod", time(|| reuse(&flow_mod))),
+        ("decode a flow-mod", time(|| drop(black_box(Envelope::decode(black_box(&flow_mod_bytes)))))),
+        ("encode a dump's part", time(|| reuse(&dump))),
+        ("decode a dump's part", time(|| drop(black_box(Envelope::decode(black_box(&dump_bytes)))))),
+    ];
+    let rovs = BTreeMap::from([
+        (
+            "encode a flow-mod",
+            time(|| drop(black_box(black_box(&theirs).to_message(Version::Of13, 7).encode()))),
+        ),
+        ("decode a dump's part", time(|| rovs_decode(black_box(&dump_bytes)))),
+    ]);
+    let os_ken = os_ken(&[("flow-mod", &flow_mod_bytes), ("dump's part", &dump_bytes)]);
+    println!("a dump's part has {FLOWS} flows; times are the best of {ROUNDS} rounds");
+    for (what, ours) in ours {
+        println!("{what}: openflow {ours:.2?}");
+        let beside = |name: &str, theirs: Option<&Duration>, aim: u32| match theirs {
+            Some(theirs) => {
+                let ratio = theirs.as_secs_f64() / ours.as_secs_f64();
+                println!("  {name} {theirs:.2?}, {ratio:.1} times as long (aim: at least {aim})");
+            }
+            None => println!("  {name} cannot do it"),
+        };
+        beside("rovs-openflow", rovs.get(what), 2);
+        beside("os-ken", os_ken.get(what), 50);
+    }
+}
+
+/// Time of one call.
+fn time(mut work: impl FnMut()) -> Duration {
+    let mut best = Duration::MAX;
+    for _ in 0..ROUNDS {
+        let (start, mut calls) = (Instant::now(), 0);
+        while start.elapsed() < Duration::from_millis(100) {
+            (0..100).for_each(|_| work());
+            calls += 100;
+        }
+        best = best.min(start.elapsed() / calls);
+    }
+    best
+}
+
+/// The flow of [`FLOW`] as that crate has it.
+fn rovs_flow() -> rovs_openflow::Flow {
+    // NXM_NX_REG1 and NXM_NX_REG2: class 1, fields 1 and 2, 4 bytes.
+    let actions =
+        ActionList::new().load_field(0x0001_0204, 0, 32, 0x82f8b2).load_field(0x0001_0404, 0, 32, 7);
+    let instructions = InstructionList::new().apply_actions(actions).goto_table(80);
+    rovs_openflow::Flow::add()
+        .table(70)
+        .priority(100)
+        .cookie(0x1234)
+        .match_fields(Match::new().eth_type(0x0800).ipv4_dst([10, 128, 3, 4].into(), 32))
+        .instructions(instructions)
+}
+
+/// Takes a dump's part apart as far as that crate can: our matches and instructions are typed too.
+fn rovs_decode(bytes: &[u8]) {
+    let mut rest = &bytes[16..];
+    let mut count = 0;
+    while !rest.is_empty() {
+        let (entry, len) = FlowStatsEntry::decode(rest).unwrap();
+        let instructions = entry.decoded_instructions().unwrap();
+        assert!(matches!(instructions.instructions()[1], Instruction::GotoTable(_)));
+        black_box((entry, instructions));
+        rest = &rest[len..];
+        count += 1;
+    }
+    assert_eq!(count, FLOWS);
+}
+
+/// What os-ken takes to decode each message and to encode what it has decoded.
+fn os_ken(messages: &[(&str, &[u8])]) -> BTreeMap<&'static str, Duration> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let venv = here.join("../../target/os-ken");
+    assert!(venv.join("installed").exists(), "os-ken is missing: run `make target/os-ken/installed`");
+    let mut child = Command::new(venv.join("bin/python"))
+        .arg(here.join("os_ken.py"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    for (_, bytes) in messages {
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        writeln!(stdin, "{hex}").unwrap();
+    }
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut seconds = text.split_whitespace().map(|number| number.parse::<f64>().unwrap());
+    let mut times = BTreeMap::new();
+    for (name, _) in messages {
+        let [decode, encode] = match *name {
+            "flow-mod" => ["decode a flow-mod", "encode a flow-mod"],
+            _ => ["decode a dump's part", "encode a dump's part"],
+        };
+        for what in [decode, encode] {
+            // Not a number: it cannot do that.
+            if let Ok(time) = Duration::try_from_secs_f64(seconds.next().unwrap()) {
+                times.insert(what, time);
+            }
+        }
+    }
+    times
+}
