@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use crate::field::{Field, ones};
+use crate::field::{Field, Prerequisite, ones};
 
 /// A conjunction of field tests: `field & mask == value`, in canonical form.
 ///
@@ -145,24 +145,59 @@ impl Match {
     }
 
     fn put(&mut self, field: Field, value: u128, mask: u128) {
-        // Where the entry is, or would stand: an entry ends where the rest begins.
-        let (mut rest, mut start, mut end) = (self.entries.as_slice(), 0, 0);
-        while let Some(entry) = unpack(&mut rest) {
-            if entry.field > field {
+        let (start, end) = self.place(field);
+        self.entries.drain(start..end);
+        if mask != 0 {
+            self.entries.insert_many(start, Entry { field, value, mask }.packed());
+        }
+    }
+
+    /// Where the entry of a field stands among the packed bytes; where it would stand, if there is none.
+    fn place(&self, field: Field) -> (usize, usize) {
+        let mut start = 0;
+        while let Some(found) = self.entries.get(start).and_then(|&index| Field::from_index(index)) {
+            if found > field {
                 break;
             }
-            end = self.entries.len() - rest.len();
-            if entry.field == field {
-                break;
+            let end = start + 1 + 2 * usize::from(found.info().bytes);
+            if found == field {
+                return (start, end);
             }
             start = end;
         }
-        if mask == 0 {
-            self.entries.drain(start..end);
-        } else {
-            self.entries.drain(start..end);
-            self.entries.insert_many(start, Entry { field, value, mask }.packed());
+        (start, start)
+    }
+
+    fn has(&self, field: Field) -> bool {
+        let (start, end) = self.place(field);
+        start < end
+    }
+
+    /// Whether it tests any bit of `field`, which is no tunnel option, be it under the name of another field.
+    pub(crate) fn tests_any_of(&self, field: Field) -> bool {
+        if let Some((first, n, _)) = split_register(field) {
+            return (first..first + n).filter_map(Field::reg).any(|part| self.has(part));
         }
+        let tci = |bits| self.get(Field::VLAN_TCI).is_some_and(|(_, mask)| mask & bits != 0);
+        match field {
+            Field::NW_TOS => self.has(Field::IP_DSCP),
+            Field::IN_PORT_16 => self.has(Field::IN_PORT),
+            Field::VLAN_TCI => {
+                [field, Field::VLAN_VID, Field::VLAN_PCP].into_iter().any(|part| self.has(part))
+            }
+            Field::VLAN_VID => self.has(field) || tci(0x1fff),
+            Field::VLAN_PCP => self.has(field) || tci(0xe000),
+            // Every test of an Ethernet header is one of the packet type too.
+            Field::PACKET_TYPE => {
+                let ethernet = |field: Field| field.info().prerequisite == Prerequisite::Ethernet;
+                self.has(field) || self.iter().any(|(field, ..)| ethernet(field))
+            }
+            _ => self.has(field),
+        }
+    }
+
+    pub(crate) fn has_wide(&self, field: WideField) -> bool {
+        self.wide.iter().any(|entry| entry.field == field)
     }
 
     /// Adds (or replaces) a test of a tunnel option or unknown field.
@@ -203,7 +238,9 @@ impl Match {
     ///
     /// Ask for the canonical fields: `reg0`, not `xreg0`; `vlan_vid`, not `vlan_tci`; `ip_dscp`, not `nw_tos`.
     pub fn get(&self, field: Field) -> Option<(u128, u128)> {
-        self.iter().find(|(found, ..)| *found == field).map(|(_, value, mask)| (value, mask))
+        let (start, _) = self.place(field);
+        let entry = unpack(&mut self.entries.get(start..)?).filter(|entry| entry.field == field)?;
+        Some((entry.value, entry.mask))
     }
 
     /// The value of a field that must match exactly.

@@ -27,7 +27,9 @@ pub(crate) fn missing(fields: &Match, field: Field) -> Option<&'static str> {
         Prerequisite::None => (true, ""),
         Prerequisite::Ethernet => (is_ethernet, "an Ethernet packet type"),
         Prerequisite::Vlan => {
-            let tagged = fields.get(Field::VLAN_VID).is_some_and(|(v, m)| v & m & 0x1000 != 0);
+            let tagged = [Field::VLAN_VID, Field::VLAN_TCI]
+                .into_iter()
+                .any(|field| fields.get(field).is_some_and(|(value, _)| value & 0x1000 != 0));
             (tagged, "dl_vlan")
         }
         Prerequisite::Pbb => (dl_type == Some(0x88e7), "dl_type=0x88e7"),

@@ -37,29 +37,9 @@ fn values<S: Strategy>(strategy: S, n: usize) -> Vec<S::Value> {
 
 /// Lets `ovs-ofctl` print messages; what it prints of each.
 fn printed(messages: &[Message]) -> Vec<String> {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let mut all = BytesMut::new();
-    for (xid, message) in messages.iter().enumerate() {
-        all.extend_from_slice(&encode(xid as u32 + 1, message));
-    }
-    std::fs::write(file.path(), &all).unwrap();
-    let output = support::ofctl(&["--no-names", "-m", "ofp-parse", file.path().to_str().unwrap()], "");
-    // Each message starts with its name and transaction id.
-    let mut texts: Vec<String> = vec![String::new(); messages.len()];
-    let mut current = None;
-    for line in output.lines() {
-        let xid = line.split_once("(xid=0x").and_then(|(_, rest)| rest.split_once(')'));
-        if let Some((xid, _)) = xid
-            && !line.starts_with(' ')
-        {
-            current = usize::from_str_radix(xid, 16).unwrap().checked_sub(1).filter(|n| *n < texts.len());
-        }
-        if let Some(n) = current {
-            texts[n] += line;
-            texts[n] += "\n";
-        }
-    }
-    texts
+    let encoded: Vec<BytesMut> =
+        messages.iter().enumerate().map(|(n, message)| encode(n as u32 + 1, message)).collect();
+    support::ofp_parse(&encoded)
 }
 
 #[test]

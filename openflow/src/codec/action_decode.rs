@@ -157,7 +157,7 @@ fn take_set_field(r: &mut Reader<'_>, out: &mut Vec<Action>) -> Result<Taken> {
         out.push(Action::SetFieldWide { field, value: value.into(), mask });
         return Ok(Taken::Yes);
     }
-    let (value, mask) = take_value(&mut payload, field, raw.has_mask)?;
+    let (value, mask) = take_value(&mut payload, field, raw.has_mask, ErrorCode::BAC_BAD_SET_ARGUMENT)?;
     out.extend(canonical_set_field(field, value, mask));
     Ok(Taken::Yes)
 }

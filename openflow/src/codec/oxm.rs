@@ -1,6 +1,6 @@
 //! OXM and NXM: fields of a match, headers and values (OF1.3.5 §7.2.3).
 
-use crate::field::{Field, Header};
+use crate::field::{Field, Header, ones};
 use crate::flow_match::{Match, WideEntry, WideField};
 use crate::message::ErrorCode;
 use crate::wire::{Reader, Reason, Result, Writer};
@@ -127,34 +127,31 @@ pub(crate) fn take_match(r: &mut Reader<'_>) -> Result<Match> {
 /// Reads fields up to the end, checking masks, values, duplicates and prerequisites as Open vSwitch does.
 pub(crate) fn take_fields(r: &mut Reader<'_>) -> Result<Match> {
     let mut fields = Match::new();
-    let mut seen = [0u64; 4];
     while !r.is_empty() {
         let start = *r;
         let raw = take_header(r)?;
         let mut payload = r.sub(raw.len, "oxm_field")?;
-        let Some(field) = raw.field() else {
-            let Header { class, field, experimenter } = raw.header;
-            let field = WideField::Unknown { class, field, experimenter };
-            let entry = take_wide(&mut payload, field, raw.has_mask)?;
-            fields.set_raw(entry);
-            continue;
-        };
-        let index = field.index();
-        if let Some(word) = seen.get_mut(index / 64) {
-            if *word >> (index % 64) & 1 == 1 {
-                return Err(start.invalid(ErrorCode::BMC_DUP_FIELD));
+        let field = match raw.field() {
+            Some(field) if !field.is_tun_metadata() => field,
+            known => {
+                let Header { class, field, experimenter } = raw.header;
+                let unknown = WideField::Unknown { class, field, experimenter };
+                let field = known.map_or(unknown, WideField::Known);
+                let entry = take_wide(&mut payload, field, raw.has_mask)?;
+                if fields.has_wide(field) {
+                    return Err(start.invalid(ErrorCode::BMC_DUP_FIELD));
+                }
+                fields.set_raw(entry);
+                continue;
             }
-            *word |= 1 << (index % 64);
-        }
-        if let Some(_missing) = crate::prerequisite::missing(&fields, field) {
+        };
+        let (value, mask) = take_value(&mut payload, field, raw.has_mask, ErrorCode::BMC_BAD_VALUE)?;
+        if crate::prerequisite::missing(&fields, field).is_some() {
             return Err(start.invalid(ErrorCode::BMC_BAD_PREREQ));
         }
-        if field.is_tun_metadata() {
-            let entry = take_wide(&mut payload, WideField::Known(field), raw.has_mask)?;
-            fields.set_raw(entry);
-            continue;
+        if fields.tests_any_of(field) {
+            return Err(start.invalid(ErrorCode::BMC_DUP_FIELD));
         }
-        let (value, mask) = take_value(&mut payload, field, raw.has_mask)?;
         let mask = if reports_value_as_mask(field) && mask == value { field.full_mask() } else { mask };
         fields.set(field, value, mask);
     }
@@ -168,35 +165,63 @@ fn take_wide(r: &mut Reader<'_>, field: WideField, has_mask: bool) -> Result<Wid
         true if all.len() % 2 == 1 => return Err(r.invalid(ErrorCode::BMC_BAD_LEN)),
         true => {
             let (value, mask) = all.split_at(all.len() / 2);
+            if value.iter().zip(mask).any(|(value, mask)| value & !mask != 0) {
+                return Err(r.invalid(ErrorCode::BMC_BAD_WILDCARDS));
+            }
             (value, Some(mask))
         }
     };
     Ok(WideEntry { field, value: value.to_vec(), mask: mask.map(<[u8]>::to_vec) })
 }
 
-/// Reads the value and mask of a field with a fixed width.
-pub(crate) fn take_value(r: &mut Reader<'_>, field: Field, has_mask: bool) -> Result<(u128, u128)> {
+/// Reads the value and mask of a field with a fixed width, and checks them as Open vSwitch does. `bad_value` is the
+/// answer to a value that the field cannot have.
+pub(crate) fn take_value(
+    r: &mut Reader<'_>,
+    field: Field,
+    has_mask: bool,
+    bad_value: ErrorCode,
+) -> Result<(u128, u128)> {
     let info = field.info();
     let bytes = usize::from(info.bytes);
     let expected = bytes * if has_mask { 2 } else { 1 };
     if r.remaining() != expected {
-        return Err(r.invalid(ErrorCode::BMC_BAD_LEN));
+        // Open vSwitch knows fields by their header with the length: another length is another field.
+        return Err(r.invalid(ErrorCode::BMC_BAD_FIELD));
     }
-    let full = field.full_mask();
     let value = r.number(bytes)?;
-    let mask = if has_mask { r.number(bytes)? } else { full };
-    if value & mask & !full != 0 {
-        return Err(r.invalid(ErrorCode::BMC_BAD_VALUE));
-    }
+    let mut mask = field.full_mask();
     if has_mask {
-        if value & !mask != 0 {
+        let every_bit = ones(u16::from(info.bytes) * 8);
+        let sent = r.number(bytes)?;
+        if value & !sent != 0 {
             return Err(r.invalid(ErrorCode::BMC_BAD_WILDCARDS));
         }
-        if !info.maskable && mask & full != full && mask != 0 {
+        if !info.maskable && sent != 0 && sent != every_bit {
             return Err(r.invalid(ErrorCode::BMC_BAD_MASK));
         }
+        mask &= sent;
     }
-    Ok((value, mask & full))
+    if !is_possible(field, value) {
+        return Err(r.invalid(bad_value));
+    }
+    Ok((value & field.full_mask(), mask))
+}
+
+/// Whether a field can have a value, which is as many bits as the field has bytes.
+fn is_possible(field: Field, value: u128) -> bool {
+    match field {
+        Field::IN_PORT | Field::ACTSET_OUTPUT => !(0xff00..0xffff_ff00).contains(&value),
+        // Six of its eight bits are DSCP.
+        Field::NW_TOS => value & 3 == 0,
+        Field::ARP_OP => value <= 0xff,
+        Field::NSH_TTL => value <= 63,
+        Field::NSH_MDTYPE => matches!(value, 1 | 2),
+        // Open vSwitch takes these in all their bits and looks at the ones that count.
+        Field::TUN_ERSPAN_IDX => true,
+        _ if reports_value_as_mask(field) => true,
+        _ => value & !field.full_mask() == 0,
+    }
 }
 
 /// A header of a field where only the field matters (`move`, `load`): it may not say "masked".

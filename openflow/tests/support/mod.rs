@@ -37,6 +37,30 @@ pub fn ofctl(args: &[&str], input: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
+/// What `ovs-ofctl` prints of each message; their transaction ids are 1, 2, 3 ...
+pub fn ofp_parse(messages: &[impl AsRef<[u8]>]) -> Vec<String> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let all: Vec<u8> = messages.iter().flat_map(|message| message.as_ref()).copied().collect();
+    std::fs::write(file.path(), &all).unwrap();
+    let output = ofctl(&["--no-names", "-m", "ofp-parse", file.path().to_str().unwrap()], "");
+    // Each message starts with its name and transaction id.
+    let mut texts: Vec<String> = vec![String::new(); messages.len()];
+    let mut current = None;
+    for line in output.lines() {
+        let xid = line.split_once("(xid=0x").and_then(|(_, rest)| rest.split_once(')'));
+        if let Some((xid, _)) = xid
+            && !line.starts_with(' ')
+        {
+            current = usize::from_str_radix(xid, 16).unwrap().checked_sub(1).filter(|n| *n < texts.len());
+        }
+        if let Some(n) = current {
+            texts[n] += line;
+            texts[n] += "\n";
+        }
+    }
+    texts
+}
+
 /// A real `ovs-vswitchd` with the dummy datapath, in a directory of its own, gone when dropped.
 pub struct Ovs {
     dir: tempfile::TempDir,
