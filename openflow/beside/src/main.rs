@@ -119,7 +119,7 @@ fn os_ken(messages: &[(&str, &[u8])]) -> BTreeMap<&'static str, Duration> {
     let venv = here.join("../../target/os-ken");
     assert!(venv.join("installed").exists(), "os-ken is missing: run `make target/os-ken/installed`");
     let mut child = Command::new(venv.join("bin/python"))
-        .arg(here.join("os_ken.py"))
+        .arg(here.join("os-ken.py"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
