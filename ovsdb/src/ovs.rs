@@ -2,8 +2,9 @@
 //!
 //! The `ensure_*` functions read the replica, send one transaction with only what differs, guarded so that a second
 //! writer is never overwritten, and wait until `ovs-vswitchd` has acted. Called again with nothing changed they
-//! send nothing. After a lost connection they look again and go on, so an unknown outcome is decided by what the
-//! database says.
+//! send nothing and wait only for what the switch has been asked for by then: that it has ended since does not show in
+//! the database, [`confirm`] asks it. After a lost connection they look again and go on, so an unknown outcome is
+//! decided by what the database says.
 //!
 //! Column semantics: the spec decides `type`, `options`, `protocols`, `fail_mode`, `datapath_type`, `ofport_request`,
 //! `mtu_request` and `mac` alone. Of `external_ids` and `other_config` it decides the keys that it names; others are
@@ -25,6 +26,7 @@ use crate::transaction::TransactError;
 use crate::value::Uuid;
 
 pub use bridge::{delete_bridge, ensure_bridge};
+pub use ensure::confirm;
 pub use port::{delete_port, ensure_port};
 pub use qos::{QosSpec, ensure_external_ids, ensure_qos};
 

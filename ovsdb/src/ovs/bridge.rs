@@ -1,6 +1,6 @@
 //! Bridges.
 
-use super::ensure::{Plan, commit, is_reported, merged, report_number, within_deadline};
+use super::ensure::{Plan, asked_number, commit, is_reported, merged, report_number, within_deadline};
 use super::{BridgeSpec, DEADLINE, FailMode, InterfaceView, OvsError};
 use crate::client::Client;
 use crate::replica::{Replica, Row};
@@ -18,9 +18,7 @@ pub async fn ensure_bridge(client: &Client, spec: &BridgeSpec) -> Result<(), Ovs
     let commit = commit(client, |it| plan(it, spec));
     let (report, reply) = within_deadline(what, commit).await?;
     let own = report.zip(reply).and_then(|(report, reply)| report_number(&reply, report));
-    // Where nothing had to be sent, another writer, or we before a lost connection, may have asked a moment ago.
-    let asked = |replica: &Replica| replica.rows("Open_vSwitch").next().and_then(|root| root.i64("next_cfg"));
-    let number = own.or_else(|| asked(&client.replica()));
+    let number = own.or_else(|| asked_number(&client.replica()));
     let made = client.wait_for(|replica| state(replica, spec, number, own.is_some()));
     let error = match tokio::time::timeout(DEADLINE, made).await {
         Ok(made) => return made,

@@ -73,6 +73,31 @@ fn may_be_stale(error: &TransactError) -> bool {
     })
 }
 
+/// Returns when `ovs-vswitchd` has carried out all that the database holds now, whoever wrote it: it lives, and the port
+/// numbers that the replica then shows are its own and not those of a switch that has ended. Writes one number, also if
+/// nothing has changed.
+///
+/// # Errors
+/// The database refuses; the server's schema can't ask; database or switch take longer than
+/// [`DEADLINE`].
+pub async fn confirm(client: &Client) -> Result<(), OvsError> {
+    let what = || "carrying out what the database holds".to_owned();
+    let commit = commit(client, |it| {
+        let root = it.root()?;
+        it.request_report(&root).ok_or_else(|| OvsError::NoColumn {
+            table: "Open_vSwitch".to_owned(),
+            column: "next_cfg or cur_cfg".to_owned(),
+            value: "a number".to_owned(),
+        })
+    });
+    let (report, reply) = within_deadline(what, commit).await?;
+    let number = reply.and_then(|reply| report_number(&reply, report));
+    let number = number.ok_or_else(|| TransactError::Malformed("no next_cfg is selected".to_owned()))?;
+    let reported = client.wait_for(|replica| is_reported(replica, number).then_some(()));
+    let late = |_| OvsError::SwitchDeadline { what: what(), after: DEADLINE };
+    tokio::time::timeout(DEADLINE, reported).await.map_err(late)
+}
+
 /// Puts [`DEADLINE`] around what talks to the database only.
 pub(super) async fn within_deadline<T>(
     what: impl FnOnce() -> String,
@@ -202,6 +227,14 @@ impl Root {
 /// The number asked for by [`Plan::request_report`].
 pub(super) fn report_number(reply: &Reply, report: OpIndex) -> Option<i64> {
     reply.rows(report).first()?.get("next_cfg")?.as_i64()
+}
+
+/// The number that `ovs-vswitchd` has been asked for by now, by whomever. Where nothing has to be sent, another writer, or
+/// we before a lost connection, may have asked a moment ago, and what the replica shows is from before.
+pub(super) fn asked_number(replica: &Replica) -> Option<i64> {
+    let root = replica.rows("Open_vSwitch").next()?;
+    root.get("cur_cfg")?;
+    root.i64("next_cfg")
 }
 
 /// Whether `ovs-vswitchd` has carried out everything up to this number.

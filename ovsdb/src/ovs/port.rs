@@ -1,6 +1,6 @@
 //! Ports.
 
-use super::ensure::{Plan, commit, is_reported, merged, report_number, within_deadline};
+use super::ensure::{Plan, asked_number, commit, is_reported, merged, report_number, within_deadline};
 use super::{DEADLINE, InterfaceView, OvsError, PortSpec};
 use crate::client::Client;
 use crate::replica::{Replica, Row};
@@ -35,6 +35,7 @@ pub async fn ensure_port(client: &Client, bridge: &str, spec: &PortSpec) -> Resu
     let number = match (&planned, &reply) {
         // The port number in the replica may still be that of before.
         (Planned::Changed(_, Some(report)), Some(reply)) => report_number(reply, *report),
+        (Planned::AsIs(_), _) => asked_number(&client.replica()),
         _ => None,
     };
     let deleted = |replica: &Replica| OvsError::Deleted {
@@ -113,7 +114,11 @@ fn plan(it: &mut Plan<'_>, bridge: &str, spec: &PortSpec) -> Result<Planned, Ovs
     match (port, interface) {
         (Some(port), Some(interface)) => {
             if !it.update_differences(interface, columns(spec, Some(interface)))? {
-                return Ok(Planned::AsIs(interface.uuid()));
+                // A number that is not the one asked for is from before the asking, or the other was taken.
+                let other = |ofport| spec.ofport_request.is_some_and(|asked| asked != ofport);
+                if !InterfaceView::new(interface).ofport.is_some_and(other) {
+                    return Ok(Planned::AsIs(interface.uuid()));
+                }
             }
             // It may have moved to another bridge since.
             let still = [Condition::uuid(bridge.uuid()), Condition::includes("ports", port.uuid())];

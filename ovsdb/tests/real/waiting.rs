@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use ovsdb::ovs::{BridgeSpec, DEADLINE, OvsError, PortSpec, delete_port, ensure_bridge, ensure_port};
+use ovsdb::ovs::{
+    BridgeSpec, DEADLINE, OvsError, PortSpec, confirm, delete_port, ensure_bridge, ensure_port,
+};
 use ovsdb::{Client, Endpoint};
 
 use crate::harness::{Ovs, eventually, soon};
@@ -127,4 +129,67 @@ async fn what_is_deleted_meanwhile_is_said_at_once() {
     let (ensured, _) = tokio::join!(ensure_bridge(&client, &spec), delete);
     assert!(matches!(&ensured, Err(OvsError::Deleted { .. })), "{ensured:?}");
     assert!(begun.elapsed() < DEADLINE, "{:?}", begun.elapsed());
+}
+
+/// The outcome of some work that must not be done before there is a switch.
+async fn only_with_switch<T: Send + 'static>(
+    ovs: &mut Ovs,
+    client: &Client,
+    work: impl Future<Output = T> + Send + 'static,
+) -> T {
+    let work = tokio::spawn(work);
+    let early = tokio::time::timeout(DEADLINE / 10, client.wait_for(|_| work.is_finished().then_some(())));
+    assert!(early.await.is_err(), "nobody has done it");
+    ovs.start_switch();
+    soon(work).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_number_from_before_a_change_is_not_returned() {
+    let mut ovs = Ovs::switch();
+    let client = ovs.ovs_client().await;
+    ensure_bridge(&client, &bridge("br0")).await.unwrap();
+    let a = ensure_port(&client, "br0", &PortSpec::new("a")).await.unwrap();
+    let ensure = |spec: PortSpec| {
+        let client = client.clone();
+        async move { ensure_port(&client, "br0", &spec).await.unwrap() }
+    };
+    let number = |name: &str| ovs.vsctl(["get", "Interface", name, "ofport"]);
+    assert_eq!(number("a"), a.to_string());
+
+    // Another writer has asked for a number already, and does not wait.
+    let request = a + 7;
+    ovs.kill_switch();
+    ovs.vsctl(["--no-wait", "set", "Interface", "a", &format!("ofport_request={request}")]);
+    let spec = PortSpec { ofport_request: Some(request), ..PortSpec::new("a") };
+    eventually(&client, |replica| replica.named("Interface", "a")?.i64("ofport_request")).await;
+    assert_eq!(only_with_switch(&mut ovs, &client, ensure(spec.clone())).await, request);
+
+    // Another writer has asked the switch for a port with the number that ours has without having asked for it.
+    let spec = PortSpec::new("a");
+    assert_eq!(ensure_port(&client, "br0", &spec).await.unwrap(), request);
+    ovs.kill_switch();
+    let wish = format!("ofport_request={request}");
+    let add = ["--no-wait", "add-port", "br0", "b", "--", "set", "Interface", "b", &wish];
+    ovs.vsctl(add.iter().chain(&["--", "set", "Open_vSwitch", ".", "next_cfg=1000"]));
+    eventually(&client, |replica| replica.named("Interface", "b").map(|_| ())).await;
+    let now = only_with_switch(&mut ovs, &client, ensure(spec)).await;
+    assert_eq!(ovs.vsctl(["get", "Interface", "a", "ofport"]), now.to_string());
+    assert_eq!(ovs.vsctl(["get", "Interface", "b", "ofport"]), request.to_string());
+    assert_ne!(now, request);
+}
+
+#[tokio::test]
+async fn a_switch_that_has_ended_confirms_nothing() {
+    let mut ovs = Ovs::switch();
+    let client = ovs.ovs_client().await;
+    ensure_bridge(&client, &bridge("br0")).await.unwrap();
+    soon(confirm(&client)).await.unwrap();
+    ovs.kill_switch();
+    let confirmed = {
+        let client = client.clone();
+        async move { confirm(&client).await }
+    };
+    only_with_switch(&mut ovs, &client, confirmed).await.unwrap();
+    assert!(is_up(&ovs, "br0"));
 }
