@@ -331,16 +331,15 @@ impl Client {
     }
 
     /// Asks for a lock, and again after each reconnect, until the [`Lock`] is dropped. With `steal` the present owner
-    /// loses it (once: a reconnect waits for its turn like everyone else).
+    /// loses it (once: a reconnect waits for its turn like everyone else). If this future is dropped so is the wish.
     ///
     /// # Errors
     /// The client is closed.
     pub async fn lock(&self, name: &str, steal: bool) -> Result<Lock, ClientError> {
-        let (reply, watch) = oneshot::channel();
-        let command = Command::Lock { lock: name.to_owned(), steal, reply };
+        let (reply, lock) = oneshot::channel();
+        let command = Command::Lock { lock: name.to_owned(), steal, unlock: self.unlock.clone(), reply };
         self.commands.send(command).await.map_err(|_| ClientError::Closed)?;
-        let held = watch.await.map_err(|_| ClientError::Closed)?;
-        Ok(Lock::new(name.to_owned(), held, self.unlock.clone()))
+        lock.await.map_err(|_| ClientError::Closed)
     }
 
     /// Sends any other request, e.g. `list_dbs`, and waits for its result as JSON.

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::lock::Locks;
+use super::lock::{Lock, Locks};
 use super::{ClientError, ClientEvent, Options, Shared, Status};
 use crate::backoff::Backoff;
 use crate::endpoint::Endpoint;
@@ -35,7 +35,10 @@ pub(super) enum Command {
     Lock {
         lock: String,
         steal: bool,
-        reply: oneshot::Sender<watch::Receiver<bool>>,
+        /// For the handle that is to come back.
+        unlock: mpsc::UnboundedSender<String>,
+        /// Takes the handle itself: where nobody waits for it any more it is dropped, and the wish given up.
+        reply: oneshot::Sender<Lock>,
     },
     Call {
         method: String,
@@ -166,8 +169,9 @@ impl Task {
             tokio::select! {
                 () = tokio::time::sleep_until(end) => return Ok(()),
                 command = self.commands.recv() => match command {
-                    Some(Command::Lock { lock, reply, .. }) => {
-                        let _ = reply.send(self.locks.wish(&lock).0);
+                    Some(Command::Lock { lock, unlock, reply, .. }) => {
+                        let (held, _) = self.locks.wish(&lock);
+                        let _ = reply.send(Lock::new(lock, held, unlock));
                     }
                     Some(command) => command.refuse(reason),
                     None => return Err(()),
@@ -325,7 +329,7 @@ impl Task {
                     }
                 }
             }
-            Command::Lock { lock, steal, reply } => {
+            Command::Lock { lock, steal, unlock, reply } => {
                 let (held, first) = self.locks.wish(&lock);
                 if !first && steal {
                     // A session that waits for a lock may not ask for it a second time.
@@ -334,7 +338,7 @@ impl Task {
                 if first || steal {
                     session.lock(&lock, steal);
                 }
-                let _ = reply.send(held);
+                let _ = reply.send(Lock::new(lock, held, unlock));
             }
             Command::Call { method, params, reply } => {
                 self.calls.insert(session.call(&method, &params), reply);

@@ -68,6 +68,21 @@ async fn a_lock_is_asked_for_again_after_a_restart() {
 }
 
 #[tokio::test]
+async fn a_lock_nobody_waits_for_any_more_is_not_kept() {
+    let ovs = with_root().await;
+    let (one, two) = (ovs.ovs_client().await, ovs.ovs_client().await);
+    tokio::select! {
+        biased;
+        _ = one.lock("l", false) => panic!("the server can't have been asked yet"),
+        () = std::future::ready(()) => {}
+    }
+    // Whatever was asked for has been answered before this.
+    one.transact(one.transaction()).await.unwrap();
+    let lock = two.lock("l", false).await.unwrap();
+    soon(lock.acquired()).await;
+}
+
+#[tokio::test]
 async fn conditions_change_at_run_time_and_survive_a_restart() {
     let mut ovs = with_root().await;
     let monitored = Monitored::new()
