@@ -6,6 +6,7 @@ mod task;
 mod tls;
 mod waiters;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::session::{CallError, Config, SessionError};
 use crate::transaction::{Condition, Reply, TransactError, Transaction};
 use crate::value::Uuid;
 pub use lock::Lock;
-use task::{Command, Task};
+use task::{Command, Task, Ticket};
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsError};
 use waiters::Waiters;
@@ -131,6 +132,7 @@ pub(crate) struct Shared {
     schema: RwLock<Option<Arc<DatabaseSchema>>>,
     events: broadcast::Sender<ClientEvent>,
     waiters: Waiters,
+    tickets: AtomicU64,
 }
 
 impl Shared {
@@ -178,6 +180,7 @@ impl Client {
             schema: RwLock::default(),
             events,
             waiters: Waiters::default(),
+            tickets: AtomicU64::default(),
         });
         let database = options.session.database.as_str().into();
         let (unlock, unlocks) = mpsc::unbounded_channel();
@@ -270,17 +273,58 @@ impl Client {
     /// Sends a transaction and waits for its outcome. `ovsdb-server` tells of a transaction's changes before it answers
     /// it: when this returns `Ok` the replica shows what it monitors of them.
     ///
-    /// If this future is dropped the transaction may still be carried out.
+    /// If this future is dropped the transaction may still be carried out, even much later if it waits;
+    /// [`Client::transact_or_cancel`] takes it back.
     ///
     /// # Errors
     /// See [`TransactError`]: refused and not connected mean that nothing was done.
     pub async fn transact(&self, transaction: Transaction) -> Result<Reply, TransactError> {
-        let (reply, outcome) = oneshot::channel();
-        let closed = || TransactError::NotConnected("the client is closed".to_owned());
-        self.commands.send(Command::Transact { transaction, reply }).await.map_err(|_| closed())?;
-        outcome
-            .await
-            .unwrap_or_else(|_| Err(TransactError::OutcomeUnknown("the client was closed".to_owned())))
+        self.transact_or_cancel(transaction, std::future::pending()).await
+    }
+
+    /// As [`Client::transact`], and takes the transaction back (RFC 7047 §4.1.4, `cancel`) should `cancel` complete before
+    /// the answer: for a transaction that waits, with no timeout of its own or with a long one.
+    ///
+    /// ```no_run
+    /// # async fn example(client: ovsdb::Client, tx: ovsdb::Transaction) -> Result<(), ovsdb::TransactError> {
+    /// let hour = std::time::Duration::from_secs(3600);
+    /// let reply = client.transact_or_cancel(tx, tokio::time::sleep(hour)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Client::transact`]. Taken back in time it is refused with
+    /// [`ErrorKind::Canceled`](crate::ErrorKind::Canceled), or [`TransactError::NotConnected`] if it had not even left:
+    /// nothing was done. What the server has carried out by then has its ordinary reply.
+    pub async fn transact_or_cancel(
+        &self,
+        transaction: Transaction,
+        cancel: impl Future<Output = ()>,
+    ) -> Result<Reply, TransactError> {
+        let (reply, mut outcome) = oneshot::channel();
+        let ticket = Ticket(self.shared.tickets.fetch_add(1, Ordering::Relaxed));
+        let not_sent = |why: &str| Err(TransactError::NotConnected(why.to_owned()));
+        let mut cancel = std::pin::pin!(cancel);
+        // Every arm is cancel-safe: a command that lost the race was not sent.
+        tokio::select! {
+            biased;
+            sent = self.commands.send(Command::Transact { transaction, ticket, reply }) => {
+                if sent.is_err() {
+                    return not_sent("the client is closed");
+                }
+            }
+            () = &mut cancel => return not_sent("it was taken back before it was sent"),
+        }
+        let unknown = |_| Err(TransactError::OutcomeUnknown("the client was closed".to_owned()));
+        tokio::select! {
+            biased;
+            outcome = &mut outcome => return outcome.unwrap_or_else(unknown),
+            () = cancel => {}
+        }
+        // A task that is gone has dropped the other end of `outcome` too.
+        let _ = self.commands.send(Command::Cancel(ticket)).await;
+        outcome.await.unwrap_or_else(unknown)
     }
 
     /// As [`Client::transact`], and should the connection end before the answer, decides what became of the

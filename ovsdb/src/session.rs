@@ -284,6 +284,22 @@ impl Session {
         self.core.request("transact", transaction, Pending::Transact(Asked::of(transaction)))
     }
 
+    /// Takes a transaction back (RFC 7047 §4.1.4). Its [`Event::Transacted`] comes all the same:
+    /// [`ErrorKind::Canceled`](crate::ErrorKind::Canceled), or the outcome if it had one before the server read this. Does
+    /// nothing once the answer has come.
+    pub fn cancel(&mut self, transaction: RequestId) {
+        #[derive(Serialize)]
+        struct Notification<'a> {
+            id: (),
+            method: &'a str,
+            params: [u64; 1],
+        }
+        let RequestId(id) = transaction;
+        if matches!(self.core.pending.get(&id), Some(Pending::Transact(_))) {
+            self.core.send(&Notification { id: (), method: "cancel", params: [id] });
+        }
+    }
+
     /// Sends any other request, e.g. `list_dbs` (RFC 7047 §4.1.1).
     pub fn call(&mut self, method: &str, params: &impl Serialize) -> RequestId {
         self.core.request(method, params, Pending::Call)

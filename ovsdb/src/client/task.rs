@@ -20,13 +20,20 @@ use crate::endpoint::Endpoint;
 use crate::session::{CallError, Config, Event, RequestId, Session};
 use crate::transaction::{Condition, Reply, TransactError, Transaction};
 
+/// Names a transaction that may be taken back before it has a request's id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ticket(pub(super) u64);
+
 /// What a handle asks of the task.
 #[derive(Debug)]
 pub(super) enum Command {
     Transact {
         transaction: Transaction,
+        ticket: Ticket,
         reply: oneshot::Sender<Result<Reply, TransactError>>,
     },
+    /// Comes through the same channel as the transaction, so never before it.
+    Cancel(Ticket),
     SetConditions {
         table: String,
         conditions: Option<Vec<Condition>>,
@@ -60,6 +67,8 @@ impl Command {
             Command::Call { reply, .. } => {
                 let _ = reply.send(Err(CallError::Disconnected(reason.to_owned())));
             }
+            // Its transaction has been refused before it.
+            Command::Cancel(_) => {}
             // Not refused but remembered, see `Task::pause`.
             Command::Lock { .. } => {}
         }
@@ -112,7 +121,7 @@ pub(super) struct Task {
     /// Until the first connection is complete or has failed.
     first: Option<oneshot::Sender<Result<(), ClientError>>>,
     backoff: Backoff,
-    transactions: HashMap<RequestId, oneshot::Sender<Result<Reply, TransactError>>>,
+    transactions: HashMap<RequestId, (Ticket, oneshot::Sender<Result<Reply, TransactError>>)>,
     calls: HashMap<RequestId, oneshot::Sender<Result<Box<RawValue>, CallError>>>,
     conditions: HashMap<RequestId, oneshot::Sender<Result<(), CallError>>>,
 }
@@ -315,8 +324,14 @@ impl Task {
 
     fn send(&mut self, session: &mut Session, command: Command) {
         match command {
-            Command::Transact { transaction, reply } => {
-                self.transactions.insert(session.transact(&transaction), reply);
+            Command::Transact { transaction, ticket, reply } => {
+                self.transactions.insert(session.transact(&transaction), (ticket, reply));
+            }
+            Command::Cancel(ticket) => {
+                let of_ticket = self.transactions.iter().find(|(_, (other, _))| *other == ticket);
+                if let Some((id, _)) = of_ticket {
+                    session.cancel(*id);
+                }
             }
             Command::SetConditions { table, conditions, reply } => {
                 match session.set_conditions(&table, conditions) {
@@ -380,7 +395,7 @@ impl Task {
                 }
                 // A caller that is gone does not care.
                 Event::Transacted(id, outcome) => {
-                    if let Some(reply) = self.transactions.remove(&id) {
+                    if let Some((_, reply)) = self.transactions.remove(&id) {
                         let _ = reply.send(outcome);
                     }
                 }

@@ -264,3 +264,28 @@ fn between_a_cancelled_monitor_and_the_next_nothing_is_followed() {
     assert!(!session.is_following());
     assert_eq!(sent(&mut session).len(), 1, "the schema is asked for once");
 }
+
+/// RFC 7047 §4.1.4.
+#[test]
+fn a_transaction_is_taken_back_by_its_id_while_it_has_no_answer() {
+    let mut session = synced();
+    let mut tx = Transaction::new("D");
+    tx.delete("T", []);
+    let (id, call) = (session.transact(&tx), session.call("list_dbs", &[(); 0]));
+    sent(&mut session);
+    session.cancel(call);
+    assert!(session.outgoing().is_empty(), "only transactions can be");
+    session.cancel(id);
+    let want = serde_json::json!({"id": null, "method": "cancel", "params": [id.0]});
+    assert_eq!(sent(&mut session), [want]);
+    let reply = format!(r#"{{"id":{},"result":null,"error":"canceled"}}"#, id.0);
+    session.receive(reply.as_bytes(), Instant::now()).unwrap();
+    match session.poll_event() {
+        Some(Event::Transacted(of, Err(TransactError::Refused(error)))) => {
+            assert_eq!((of, error.kind), (id, crate::ErrorKind::Canceled));
+        }
+        other => panic!("{other:?}"),
+    }
+    session.cancel(id);
+    assert!(session.outgoing().is_empty(), "it has its answer");
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ovsdb::replica::Kind;
 use ovsdb::{
     Client, ClientEvent, Columns, Condition, Endpoint, ErrorKind, Function, Monitored, Mutation, Mutator,
-    Options,
+    Options, Until,
 };
 
 use crate::harness::{Ovs, eventually, show, soon};
@@ -80,6 +80,38 @@ async fn a_lock_nobody_waits_for_any_more_is_not_kept() {
     one.transact(one.transaction()).await.unwrap();
     let lock = two.lock("l", false).await.unwrap();
     soon(lock.acquired()).await;
+}
+
+#[tokio::test]
+async fn a_transaction_that_waits_can_be_taken_back() {
+    let ovs = with_root().await;
+    let client = ovs.ovs_client().await;
+    let marked = |replica: &ovsdb::Replica| replica.rows("Open_vSwitch").next().unwrap().i64("next_cfg");
+    let mark = |client: &Client, wait_for: i64| {
+        let mut tx = client.transaction();
+        let reached = [Columns::new().with("cur_cfg", wait_for)];
+        tx.wait("Open_vSwitch", [], ["cur_cfg"], Until::Equal, reached, None);
+        tx.mutate("Open_vSwitch", [], [Mutation::add("next_cfg", 1)]);
+        tx
+    };
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let waiting = client.transact_or_cancel(mark(&client, 5), async move { stopped.await.unwrap() });
+    let stop = async {
+        // The server works in order: once it has answered this, the other one waits.
+        client.transact(client.transaction()).await.unwrap();
+        stop.send(()).unwrap();
+    };
+    let (outcome, ()) = soon(async { tokio::join!(waiting, stop) }).await;
+    assert_eq!(outcome.unwrap_err().refused().unwrap().kind, ErrorKind::Canceled);
+    // What it waited for comes too late.
+    ovs.vsctl(["--no-wait", "set", "Open_vSwitch", ".", "cur_cfg=5"]);
+    eventually(&client, |replica| (replica.rows("Open_vSwitch").next()?.i64("cur_cfg")? == 5).then_some(()))
+        .await;
+    assert_eq!(marked(&client.replica()), Some(0));
+    // One that need not wait is done before it can be taken back, and the connection is the same all the time.
+    soon(client.transact_or_cancel(mark(&client, 5), std::future::pending())).await.unwrap();
+    assert_eq!(marked(&client.replica()), Some(1));
+    assert_eq!(client.status().connections, 1);
 }
 
 #[tokio::test]

@@ -35,6 +35,7 @@ async fn what_the_layer_below_keeps_is_flushed() {
         schema: Default::default(),
         events,
         waiters: Waiters::default(),
+        tickets: Default::default(),
     });
     let (first, connected) = oneshot::channel();
     let status = watch::Sender::new(Status::default());
