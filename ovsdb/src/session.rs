@@ -22,6 +22,7 @@ use crate::monitor::Monitored;
 use crate::replica::{Replica, ReplicaError, RowChange};
 use crate::schema::DatabaseSchema;
 use crate::transaction::{Asked, Condition, OperationError, Reply, TransactError, Transaction, parse_reply};
+use crate::value::{NUL, has_nul};
 use envelope::Envelope;
 use monitoring::{Method, Monitoring};
 
@@ -281,7 +282,10 @@ impl Session {
 
     /// Sends a transaction.
     pub fn transact(&mut self, transaction: &Transaction) -> RequestId {
-        self.core.request("transact", transaction, Pending::Transact(Asked::of(transaction)))
+        let pending = Pending::Transact(Asked::of(transaction));
+        self.core.request_or("transact", transaction, pending, |id| {
+            Event::Transacted(id, Err(transaction.error_of_nul()))
+        })
     }
 
     /// Takes a transaction back (RFC 7047 §4.1.4). Its [`Event::Transacted`] comes all the same:
@@ -302,14 +306,28 @@ impl Session {
 
     /// Sends any other request, e.g. `list_dbs` (RFC 7047 §4.1.1).
     pub fn call(&mut self, method: &str, params: &impl Serialize) -> RequestId {
-        self.core.request(method, params, Pending::Call)
+        let impossible = |id, reason: &str| Event::Called(id, Err(CallError::Impossible(reason.to_owned())));
+        match serde_json::value::to_raw_value(params) {
+            Ok(params) if params.get().starts_with('[') => {
+                self.core.request_or(method, &params, Pending::Call, |id| impossible(id, NUL))
+            }
+            // To anything else the server answers by hanging up.
+            _ => {
+                let id = self.core.new_id();
+                self.core.events.push_back(impossible(id, "the params of a request are an array"));
+                id
+            }
+        }
     }
 
     /// Asks for a lock (RFC 7047 §4.1.8). The answer and every later change comes as [`Event::Lock`]. With `steal` the
     /// current owner loses it and has to wait; use it to take over from an owner known to be dead.
     pub fn lock(&mut self, lock: &str, steal: bool) {
         let method = if steal { "steal" } else { "lock" };
-        self.core.request(method, &[lock], Pending::Lock(lock.to_owned()));
+        self.core.request_or(method, &[lock], Pending::Lock(lock.to_owned()), |_| {
+            tracing::error!(lock, "no lock can have this name: {NUL}");
+            Event::Lock { lock: lock.to_owned(), held: false }
+        });
     }
 
     /// Gives a lock back, or stops to wait for it.
@@ -382,11 +400,35 @@ impl Core {
             method: &'a str,
             params: &'a P,
         }
-        let id = self.next_id;
-        self.next_id = id.wrapping_add(1);
+        let RequestId(id) = self.new_id();
         self.pending.insert(id, pending);
         self.send(&Request { id, method, params });
         RequestId(id)
+    }
+
+    fn new_id(&mut self) -> RequestId {
+        let id = self.next_id;
+        self.next_id = id.wrapping_add(1);
+        RequestId(id)
+    }
+
+    /// As [`Core::request`], for what a caller has written: with [`NUL`] in it, it is not sent but has an event at once. The
+    /// server would hang up, and cost every other request its answer.
+    fn request_or(
+        &mut self,
+        method: &str,
+        params: &(impl Serialize + ?Sized),
+        pending: Pending,
+        unsendable: impl FnOnce(RequestId) -> Event,
+    ) -> RequestId {
+        let start = self.outgoing.len();
+        let id = self.request(method, params, pending);
+        if self.outgoing.get(start..).is_some_and(has_nul) {
+            self.outgoing.truncate(start);
+            self.pending.remove(&id.0);
+            self.events.push_back(unsendable(id));
+        }
+        id
     }
 
     fn send(&mut self, message: &impl Serialize) {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 
 use crate::schema::{DatabaseSchema, ValueError};
-use crate::value::{Atom, Datum, Uuid};
+use crate::value::{self, Atom, Datum, Uuid};
 
 pub use condition::{Condition, Function, Mutation, Mutator};
 pub(crate) use reply::{Asked, parse_reply};
@@ -201,6 +201,29 @@ impl Operation {
             Operation::Abort => "abort",
             Operation::Comment { .. } => "comment",
             Operation::Assert { .. } => "assert",
+        }
+    }
+
+    /// It in a few words, for errors.
+    fn words(&self) -> String {
+        let preposition = match self {
+            Operation::Insert { .. } => " into ",
+            Operation::Select { .. } | Operation::Delete { .. } => " from ",
+            Operation::Mutate { .. } | Operation::Update { .. } => " ",
+            _ => " for ",
+        };
+        match self.table() {
+            Some(table) => [self.name(), preposition, table].concat(),
+            None => self.name().to_owned(),
+        }
+    }
+
+    /// The values that it writes or compares.
+    fn rows(&self) -> &[Columns] {
+        match self {
+            Operation::Insert { row, .. } | Operation::Update { row, .. } => std::slice::from_ref(row),
+            Operation::Wait { rows, .. } => rows,
+            _ => &[],
         }
     }
 
@@ -409,6 +432,27 @@ impl Transaction {
         self.push(Operation::Assert { lock: lock.into() })
     }
 
+    /// Says where this transaction has the NUL character for which it can't be sent.
+    pub(crate) fn error_of_nul(&self) -> TransactError {
+        let has_nul = |json: serde_json::Result<Vec<u8>>| json.is_ok_and(|json| value::has_nul(&json));
+        let op = self.operations.iter().position(|operation| has_nul(serde_json::to_vec(operation)));
+        let operation = op.and_then(|op| self.operations.get(op));
+        let mut columns = operation.into_iter().flat_map(Operation::rows).flat_map(Columns::iter);
+        match columns.find(|(_, value)| has_nul(serde_json::to_vec(value))) {
+            Some((column, value)) => {
+                let table = operation.and_then(Operation::table).unwrap_or_default();
+                let reason = format!("can't be stored: {}", value::NUL);
+                ValueError::new(table, column, value, reason).into()
+            }
+            None => TransactError::Refused(OperationError {
+                op: op.map(OpIndex),
+                operation: operation.map_or_else(|| "transact".to_owned(), Operation::words),
+                kind: ErrorKind::SyntaxError,
+                details: value::NUL.to_owned(),
+            }),
+        }
+    }
+
     /// Checks tables, columns and values against a schema before anything is sent, and fits the values to their
     /// columns. What needs a look at other rows (references, indexes) is left to the server.
     ///
@@ -417,16 +461,11 @@ impl Transaction {
     pub fn check(&self, schema: &DatabaseSchema) -> Result<(), ValueError> {
         for operation in &self.operations {
             let Some(table) = operation.table() else { continue };
-            let rows: &[Columns] = match operation {
-                Operation::Insert { row, .. } | Operation::Update { row, .. } => std::slice::from_ref(row),
-                Operation::Wait { rows, .. } => rows,
-                _ => &[],
-            };
             if !schema.tables.contains_key(table) {
                 let reason = "can't be stored: the database has no such table".to_owned();
                 return Err(ValueError::new(table, "", &Datum::empty_set(), reason));
             }
-            for (column, value) in rows.iter().flat_map(Columns::iter) {
+            for (column, value) in operation.rows().iter().flat_map(Columns::iter) {
                 let error = |reason| ValueError::new(table, column, value, reason);
                 let Some(column_type) = schema.column_type(table, column) else {
                     return Err(error("can't be stored: the table has no such column".to_owned()));

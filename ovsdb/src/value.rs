@@ -13,7 +13,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 pub use datum::{Datum, Map, Set};
-pub(crate) use json::{DatumSeed, UuidText};
+pub(crate) use json::{DatumSeed, NUL, UuidText, has_nul};
 pub(crate) use strings::Strings;
 
 /// A row's 128-bit identity (RFC 7047 §5.1 `<uuid>`), in network byte order.

@@ -301,6 +301,8 @@ impl Task {
                     {
                         self.send(&mut session, command);
                     }
+                    // What could not be sent has its event already.
+                    self.publish(&mut session);
                 }
                 Some(lock) = self.unlocks.recv() => {
                     if self.locks.give_up(&lock) {

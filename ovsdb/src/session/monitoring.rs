@@ -8,9 +8,10 @@ use serde::Serialize;
 use serde::de::{self, DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Core, Event, Pending, RequestId, SessionError, refused};
+use super::{CallError, Core, Event, Pending, RequestId, SessionError, refused};
 use crate::replica::{Form, Layout, Replica, UpdatesSeed};
 use crate::transaction::Condition;
+use crate::value::NUL;
 use crate::value::{Uuid, UuidText};
 
 /// The three generations of monitors, the newest first.
@@ -233,7 +234,9 @@ impl Core {
         let change = Change { conditions: conditions.as_deref().unwrap_or(&all) };
         let changes = BTreeMap::from([(table, [change])]);
         let pending = Pending::Conditions(table.to_owned(), conditions.clone());
-        Some(self.request("monitor_cond_change", &(&id, &id, changes), pending))
+        Some(self.request_or("monitor_cond_change", &(&id, &id, changes), pending, |id| {
+            Event::ConditionsSet(id, Err(CallError::Impossible(NUL.to_owned())))
+        }))
     }
 
     /// Nothing can be resumed from the replica as it is.

@@ -254,19 +254,7 @@ pub(crate) struct Asked(Vec<String>);
 
 impl Asked {
     pub(crate) fn of(transaction: &Transaction) -> Asked {
-        let words = |operation: &Operation| {
-            let preposition = match operation {
-                Operation::Insert { .. } => " into ",
-                Operation::Select { .. } | Operation::Delete { .. } => " from ",
-                Operation::Mutate { .. } | Operation::Update { .. } => " ",
-                _ => " for ",
-            };
-            match operation.table() {
-                Some(table) => [operation.name(), preposition, table].concat(),
-                None => operation.name().to_owned(),
-            }
-        };
-        Asked(transaction.operations().iter().map(words).collect())
+        Asked(transaction.operations().iter().map(Operation::words).collect())
     }
 }
 

@@ -250,3 +250,20 @@ impl<'de> Deserialize<'de> for Datum {
         DatumSeed::default().deserialize(deserializer)
     }
 }
+
+/// What ovsdb-server makes of a string with a NUL character: RFC 7047 §3.1 lets implementations disallow it.
+pub(crate) const NUL: &str = "a string has a NUL character, which ovsdb-server does not take";
+
+/// Whether JSON has a string with a NUL character, which can only be written as an escape.
+pub(crate) fn has_nul(json: &[u8]) -> bool {
+    let mut rest = json;
+    while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {
+        rest = rest.get(at.saturating_add(1)..).unwrap_or_default();
+        if rest.starts_with(b"u0000") {
+            return true;
+        }
+        // What is escaped may be a backslash itself.
+        rest = rest.get(1..).unwrap_or_default();
+    }
+    false
+}

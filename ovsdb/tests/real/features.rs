@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use ovsdb::replica::Kind;
 use ovsdb::{
-    Client, ClientEvent, Columns, Condition, Endpoint, ErrorKind, Function, Monitored, Mutation, Mutator,
-    Options, Until,
+    CallError, Client, ClientEvent, Columns, Condition, Datum, Endpoint, ErrorKind, Function, Monitored,
+    Mutation, Mutator, Options, TransactError, Until,
 };
 
 use crate::harness::{Ovs, eventually, show, soon};
@@ -112,6 +112,50 @@ async fn a_transaction_that_waits_can_be_taken_back() {
     soon(client.transact_or_cancel(mark(&client, 5), std::future::pending())).await.unwrap();
     assert_eq!(marked(&client.replica()), Some(1));
     assert_eq!(client.status().connections, 1);
+}
+
+/// `ovsdb-server` hangs up on both, which would cost others the answer to what they have sent.
+#[tokio::test]
+async fn what_the_server_can_t_read_is_not_sent() {
+    let ovs = with_root().await;
+    let client = ovs.ovs_client().await;
+    let ids = [("a", "fine \\u0000".to_owned()), ("b", "not\0fine".to_owned())];
+    for (key, value) in &ids {
+        let ids = Mutation::insert("external_ids", Datum::map([(*key, value.as_str())]));
+        let mut mutate = client.transaction();
+        mutate.mutate("Open_vSwitch", [], [ids]);
+        let mut update = client.transaction();
+        let row = Columns::new().with("external_ids", Datum::map([(*key, value.as_str())]));
+        update.update("Open_vSwitch", [], row);
+        for tx in [mutate, update] {
+            let outcome = soon(client.transact(tx)).await;
+            assert_eq!(outcome.is_ok(), *key == "a", "{outcome:?}");
+            if let Err(error) = outcome {
+                let (op, is_value) = (
+                    error.refused().map(|error| error.operation.as_str()),
+                    matches!(error, TransactError::Value(_)),
+                );
+                assert!(is_value || op == Some("mutate Open_vSwitch"), "{error}");
+                assert!(error.to_string().contains("has a NUL character"), "{error}");
+            }
+        }
+    }
+    let mut tx = client.transaction();
+    tx.insert("Bridge", Columns::new().with("name", "a\0"));
+    let error = client.transact(tx).await.unwrap_err().to_string();
+    assert!(error.contains("table Bridge, column name: "), "{error}");
+    for params in [serde_json::json!(["\0"]), serde_json::json!({"a": 1}), serde_json::json!("a")] {
+        let error = soon(client.call("echo", &params)).await.unwrap_err();
+        assert!(matches!(error, CallError::Impossible(_)), "{error}");
+    }
+    let name = vec![Condition::eq("name", "\0")];
+    let error = soon(client.set_conditions("Bridge", Some(name))).await.unwrap_err();
+    assert!(matches!(error, CallError::Impossible(_)), "{error}");
+    assert!(!soon(client.lock("\0", false)).await.unwrap().is_held());
+    soon(client.call("echo", &["still there"])).await.unwrap();
+    assert_eq!(client.status().connections, 1);
+    let root = client.replica().rows("Open_vSwitch").next().unwrap().clone();
+    assert_eq!(root.map_get("external_ids", "a"), Some(r"fine \u0000"));
 }
 
 #[tokio::test]
