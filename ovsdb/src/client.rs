@@ -34,7 +34,8 @@ pub struct Options {
     pub endpoints: Vec<Endpoint>,
     /// What a session is for.
     pub session: Config,
-    /// The longest time for a connection and its first snapshot, before the next endpoint is tried.
+    /// The longest time for a connection and its first snapshot, before the next endpoint is tried. What is asked for
+    /// meanwhile waits; between two rounds of attempts it is refused at once.
     pub connect_timeout: Duration,
     /// The first wait after a lost connection, and the longest.
     pub backoff: (Duration, Duration),

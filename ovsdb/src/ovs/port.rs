@@ -139,7 +139,8 @@ fn plan(it: &mut Plan<'_>, bridge: &str, spec: &PortSpec) -> Result<Planned, Ovs
 }
 
 /// Removes a port from a bridge; does nothing if the bridge has no such port. Returns after the commit and does not
-/// wait for `ovs-vswitchd`.
+/// wait for `ovs-vswitchd`. Rows of QoS and Queue stay, as with `ovs-vsctl del-port`: take them away before with
+/// [`ensure_qos`](super::ensure_qos).
 ///
 /// # Errors
 /// The database refuses or takes longer than [`DEADLINE`].
