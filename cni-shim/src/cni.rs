@@ -10,7 +10,7 @@ pub mod validate;
 mod version;
 
 pub use args::CniArgs;
-pub use config::NetConf;
+pub use config::{NetConf, ValidAttachment};
 pub use error::{CniError, ErrorCode};
 pub use result::{CniResult, Dns, Interface, IpConfig, Route};
 pub use version::{CniVersion, version_answer};

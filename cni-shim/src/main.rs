@@ -28,7 +28,7 @@ The CNI plugin of OpenShift SDN. Container runtimes run it; there is nothing to 
 Usage: CNI_COMMAND=VERB CNI_...=... openshift-sdn < NETWORK-CONFIGURATION
        openshift-sdn --help | --version
 
-Verbs: ADD, DEL, VERSION. Keys of the network configuration besides those of the CNI specification:
+Verbs: ADD, DEL, CHECK, GC, STATUS, VERSION. Keys of the network configuration besides those of the CNI specification:
   socket   path of the node agent's socket [default: /var/run/openshift-sdn/cniserver/socket]
   timeout  seconds to wait for the node agent, 1 to 600 [default: 60]
 ";

@@ -38,16 +38,21 @@ pub(crate) fn run(
     let config = read(configuration)?;
     let conf = NetConf::parse_unchecked(&config)?;
     let failed = |error| Failure { error, version: conf.cni_version.clone() };
-    conf.version()?;
+    conf.version()?.allows(command).map_err(failed)?;
     conf.check().map_err(failed)?;
-    match command {
-        Command::Add | Command::Del => {}
-        other => {
-            let problem = format!("this plugin does not carry out {} yet", other.name());
-            return Err(failed(CniError::invalid_environment("CNI_COMMAND", problem)));
-        }
+    if command == Command::Check && conf.prev_result.is_none() {
+        let problem = "prevResult is missing in the network configuration: CHECK compares with it";
+        return Err(failed(CniError::new(ErrorCode::INVALID_CONFIG, problem)));
     }
-    let printed = agent::ask(&conf, Request { config, ..request }).map_err(failed)?;
+    let answer = agent::ask(&conf, Request { config, ..request });
+    let printed = match (command, answer) {
+        // An agent that can't be asked can't serve an ADD, which is all that the runtime wants to know (section 2,
+        // "STATUS").
+        (Command::Status, Err(error)) if error.code == ErrorCode::TRY_AGAIN_LATER => {
+            return Err(failed(CniError { code: ErrorCode::NOT_AVAILABLE, ..error }));
+        }
+        (_, answer) => answer.map_err(failed)?,
+    };
     if command == Command::Add && printed.is_empty() {
         let error = CniError::new(ErrorCode::INTERNAL, "the node agent answered ADD without a result");
         return Err(failed(error));

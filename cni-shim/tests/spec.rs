@@ -362,13 +362,56 @@ fn a_long_configuration_is_not_read_to_its_end() {
 }
 
 #[test]
-fn verbs_to_come_are_errors() {
+fn check_gc_and_status_print_nothing() {
     let agent = good_agent();
-    for verb in ["CHECK", "GC", "STATUS"] {
-        let error = agent.call(verb).run().error(ErrorCode::INVALID_ENVIRONMENT);
-        assert!(error.contains("CNI_COMMAND") && error.contains(verb), "{error}");
+    let check = agent.call("CHECK").configured(|config| config["prevResult"] = json!({"ips": []}));
+    let gc = agent.call("GC").configured(|config| config["cni.dev/valid-attachments"] = json!([]));
+    for call in [check, gc, agent.call("STATUS")] {
+        let printed = call.run();
+        assert!(printed.ok && printed.output.is_empty() && printed.errors.is_empty(), "{}", printed.output);
     }
-    assert!(agent.requests().is_empty());
+    let commands: Vec<i32> = agent.requests().iter().map(|request| request.command).collect();
+    assert_eq!(commands, [3, 4, 5]);
+    let error = agent.call("CHECK").run().error(ErrorCode::INVALID_CONFIG);
+    assert!(error.contains("prevResult"), "{error}");
+    // GC and STATUS are about no container.
+    for verb in ["GC", "STATUS"] {
+        let mut call = agent.call(verb);
+        for variable in ["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_ARGS"] {
+            call.unset(variable);
+        }
+        assert!(call.run().ok, "{verb}");
+    }
+}
+
+#[test]
+fn a_version_has_the_verbs_that_it_came_with() {
+    let agent = good_agent();
+    for (verb, since) in
+        [("CHECK", CniVersion::V0_4_0), ("GC", CniVersion::V1_1_0), ("STATUS", CniVersion::V1_1_0)]
+    {
+        for version in CniVersion::ALL {
+            let call = agent.call(verb).configured(|config| {
+                config["cniVersion"] = json!(version.as_str());
+                config["prevResult"] = json!({});
+            });
+            let printed = call.run();
+            if version >= since {
+                assert!(printed.ok, "{verb} {version}: {}", printed.output);
+            } else {
+                let error = printed.error(ErrorCode::INCOMPATIBLE_VERSION);
+                assert!(error.contains(verb) && error.contains(since.as_str()), "{error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn status_without_an_agent_says_that_add_would_not_be_served() {
+    let agent = good_agent();
+    let call = agent.call("STATUS").configured(|config| config["socket"] = json!("/nonexistent/socket"));
+    let error = call.run().error(ErrorCode::NOT_AVAILABLE);
+    assert!(error.contains("not (yet?) available"), "{error}");
 }
 
 #[test]

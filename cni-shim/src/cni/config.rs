@@ -16,6 +16,20 @@ const TIMEOUTS: RangeInclusive<u64> = 1..=600;
 /// In seconds. The agent gives up on an ADD, with the reason, long before.
 const DEFAULT_TIMEOUT: u64 = 60;
 
+/// The key of GC's list of attachments, and the one that libcni wrote before the specification was put right and
+/// still writes beside it.
+const VALID_ATTACHMENTS: [&str; 2] = ["cni.dev/valid-attachments", "cni.dev/attachments"];
+
+/// An attachment that the runtime still uses (section 2, "GC").
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+pub struct ValidAttachment {
+    /// The container.
+    #[serde(rename = "containerID")]
+    pub container_id: String,
+    /// The interface in it.
+    pub ifname: String,
+}
+
 /// A network configuration in the form that plugins receive.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -102,6 +116,20 @@ impl NetConf {
         CniVersion::negotiate(&self.cni_version)
     }
 
+    /// The attachments that GC leaves. That the list is missing is an error: taken for an empty one it would cost every
+    /// pod of the node its network.
+    ///
+    /// # Errors
+    /// Code 7.
+    pub fn valid_attachments(&self) -> Result<Vec<ValidAttachment>, CniError> {
+        let invalid = |problem: String| CniError::new(ErrorCode::INVALID_CONFIG, problem);
+        let [key, _] = VALID_ATTACHMENTS;
+        let list = VALID_ATTACHMENTS.iter().find_map(|key| self.unknown.get(*key));
+        let list = list.ok_or_else(|| invalid(format!("{key} is missing in the network configuration")))?;
+        Vec::deserialize(list)
+            .map_err(|error| invalid(format!("{key} in the network configuration is not a list: {error}")))
+    }
+
     /// Where the agent listens.
     pub fn socket(&self) -> &Path {
         self.socket.as_deref().unwrap_or(Path::new(DEFAULT_SOCKET))
@@ -132,6 +160,22 @@ mod tests {
         );
         let again: Value = serde_json::to_value(&conf).unwrap();
         assert_eq!(again, serde_json::from_str::<Value>(text).unwrap());
+    }
+
+    #[test]
+    fn valid_attachments_have_two_names_and_no_default() {
+        let conf = |json: &str| NetConf::parse(format!("{{\"name\":\"n\"{json}}}").as_bytes()).unwrap();
+        let one = [ValidAttachment { container_id: "a".into(), ifname: "eth0".into() }];
+        for key in VALID_ATTACHMENTS {
+            let text = format!(",\"{key}\":[{{\"containerID\":\"a\",\"ifname\":\"eth0\"}}]");
+            assert_eq!(conf(&text).valid_attachments().unwrap(), one);
+            assert_eq!(conf(&format!(",\"{key}\":[]")).valid_attachments().unwrap(), []);
+            for bad in ["null", "{}", "[1]", "[{\"containerID\":\"a\"}]"] {
+                let error = conf(&format!(",\"{key}\":{bad}")).valid_attachments().unwrap_err();
+                assert_eq!(error.code, ErrorCode::INVALID_CONFIG);
+            }
+        }
+        assert_eq!(conf("").valid_attachments().unwrap_err().code, ErrorCode::INVALID_CONFIG);
     }
 
     #[test]

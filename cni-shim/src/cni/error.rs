@@ -29,6 +29,8 @@ impl ErrorCode {
     pub const NOT_AVAILABLE: ErrorCode = ErrorCode(50);
     /// STATUS: ADD would not be served, and running containers may have lost connectivity.
     pub const NOT_AVAILABLE_AND_IMPAIRED: ErrorCode = ErrorCode(51);
+    /// Ours: CHECK found something other than ADD had left it.
+    pub const DIFFERENT: ErrorCode = ErrorCode(101);
     /// Ours: anything else that failed in the plugin or the agent.
     pub const INTERNAL: ErrorCode = ErrorCode(100);
 }

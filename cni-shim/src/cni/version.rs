@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::json;
 
-use super::{CniError, ErrorCode};
+use super::{CniError, Command, ErrorCode};
 
 /// A version of the specification that this plugin speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,6 +42,28 @@ impl CniVersion {
             Self::V1_0_0 => "1.0.0",
             Self::V1_1_0 => "1.1.0",
         }
+    }
+
+    /// Whether this version of the specification has the verb.
+    ///
+    /// # Errors
+    /// Code 1, naming the version that brought the verb.
+    pub fn allows(self, command: Command) -> Result<(), CniError> {
+        let since = match command {
+            Command::Check => Self::V0_4_0,
+            Command::Gc | Command::Status => Self::V1_1_0,
+            Command::Unspecified | Command::Add | Command::Del | Command::Version => return Ok(()),
+        };
+        if self >= since {
+            return Ok(());
+        }
+        Err(CniError::new(
+            ErrorCode::INCOMPATIBLE_VERSION,
+            format!(
+                "cniVersion {self} of the network configuration has no {}: it came with {since}",
+                command.name()
+            ),
+        ))
     }
 
     /// As [`CniVersion::parse`].
