@@ -74,9 +74,10 @@ bench: deps target/os-ken/installed
 	cd openflow/beside && $(CARGO) run -q --release
 	$(CARGO) bench -p flowtables --bench pipeline
 
-# docs/pipeline.md and its picture from the code; a test says when they are stale.
+# docs/pipeline.md with its picture and docs/metrics.md from the code; tests say when they are stale.
 docs:
 	UPDATE_GOLDEN=1 $(CARGO) test -p flowtables --test pipeline_doc
+	UPDATE_GOLDEN=1 $(CARGO) test -p controller --lib metrics
 
 lint:
 	$(CARGO) fmt --all --check

@@ -1,8 +1,10 @@
 //! The node agent `sdn-node`.
 
+pub mod admin;
 pub mod agent;
 pub mod cni;
 pub mod host;
+pub mod metrics;
 pub mod netns;
 pub mod ovs;
 pub mod status;

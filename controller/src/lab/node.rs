@@ -20,6 +20,9 @@ use crate::node::netns::NetNs;
 /// How long an agent may take until it serves, in a lab on a busy machine.
 const AGENT_START: Duration = Duration::from_secs(30);
 
+/// Where Debian's package containernetworking-plugins has its programs.
+const PLUGINS: &str = "/usr/lib/cni";
+
 /// How often it is looked at meanwhile.
 const POLL: Duration = Duration::from_millis(10);
 
@@ -183,6 +186,8 @@ impl Workshop {
             .option("--ovs-dir", files.ovs())
             .option("--cni-socket", files.cni_socket())
             .option("--lease-dir", files.leases())
+            .option("--cni-conf-dir", files.cni_conf())
+            .option("--cni-bin-dir", PLUGINS)
             .option("--datapath", self.datapath.as_str())
             .spawn(ns, &files.agent_log())
             .await?;

@@ -179,6 +179,11 @@ impl NodeDir {
         self.root.join("leases")
     }
 
+    /// Where the node's container runtime would look for network configurations.
+    pub fn cni_conf(&self) -> PathBuf {
+        self.root.join("net.d")
+    }
+
     /// What `sdn-node` prints.
     pub fn agent_log(&self) -> PathBuf {
         self.root.join("sdn-node.log")

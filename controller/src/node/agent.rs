@@ -5,27 +5,31 @@
 //! in sync, and nothing is kept on the side: after a crash the agent knows from OVSDB, the switch and the lease
 //! directory what there is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use flowtables::feature::base::gateway;
 use ipnet::Ipv4Net;
 use ovsdb::Client;
-use tokio::sync::{Notify, watch};
+use serde_json::{Value, json};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
+use super::admin::Query;
 use super::cni::pods::PodNetwork;
-use super::cni::server;
+use super::cni::{conflist, server};
 use super::host::{firewall, links};
+use super::metrics::{self, Change, Metrics, Outcome};
 use super::ovs::bridge::{Bridge, TUN};
-use super::ovs::ports::pod_ports;
-use super::ovs::syncer::Syncer;
+use super::ovs::ports::{legs, pod_ports};
+use super::ovs::syncer::{Applied, Syncer};
 use super::status::{Leg, Network, Status};
 use crate::cluster::{ClusterSource, Snapshot};
-use crate::view::{Inputs, View, inputs};
+use crate::view::{self, Inputs, View};
 
 /// What the agent is told on its command line.
 #[derive(Clone, Debug)]
@@ -40,6 +44,12 @@ pub struct Config {
     pub lease_dir: PathBuf,
     /// `netdev` (userspace) or `system` (kernel).
     pub datapath_type: String,
+    /// Every pod is an object of the cluster's source before its ADD.
+    pub pods_are_known: bool,
+    /// Where the network configuration for the runtime goes; none: nowhere.
+    pub cni_conf_dir: Option<PathBuf>,
+    /// Where CNI plugins are.
+    pub cni_bin_dir: PathBuf,
 }
 
 /// The `datapath_type` of a bridge in user space.
@@ -56,6 +66,20 @@ pub enum AgentError {
     /// The CNI socket could not be opened.
     #[error(transparent)]
     Server(#[from] server::ServerError),
+    /// The runtime could not be told of the plugin.
+    #[error(transparent)]
+    Conflist(#[from] conflist::ConflistError),
+}
+
+/// By what the agent tells how it is. Made before the agent, so that it can be asked while it starts.
+#[derive(Debug)]
+pub struct Vitals {
+    /// The result of each reconcile.
+    pub status: watch::Sender<Status>,
+    /// What is counted and measured.
+    pub metrics: Metrics,
+    /// Questions to the loop.
+    pub queries: mpsc::Receiver<Query>,
 }
 
 /// Runs the agent until `shutdown` resolves. The datapath is left as it is.
@@ -65,25 +89,40 @@ pub enum AgentError {
 pub async fn run(
     config: Config,
     source: &ClusterSource,
+    vitals: Vitals,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), AgentError> {
     tokio::pin!(shutdown);
+    let Vitals { status, metrics, queries } = vitals;
+    status.send_modify(|status| status.cluster = true);
     let ovsdb = tokio::select! {
         client = connect_ovsdb(&config) => client,
         () = &mut shutdown => return Ok(()),
     };
-    let (status, statuses) = watch::channel(Status::default());
     let nudge = Arc::new(Notify::new());
-    let pods = Arc::new(PodNetwork::new(&config, source.watch(), ovsdb.clone(), statuses, nudge.clone()));
+    let pods = PodNetwork::new(
+        &config,
+        source.watch(),
+        ovsdb.clone(),
+        status.subscribe(),
+        nudge.clone(),
+        metrics.clone(),
+    );
+    let pods = Arc::new(pods);
     let mut agent = Agent {
+        pods: Arc::clone(&pods),
+        converging: JoinSet::new(),
         state: source.watch(),
         ovsdb,
         syncer: Syncer::new(&config.ovs_dir),
         view: View::default(),
         host: None,
+        set_up: None,
         look_again: Instant::now() + RESYNC,
         status,
         nudge,
+        metrics,
+        queries,
         config,
     };
     let first = agent.until_ready();
@@ -92,6 +131,10 @@ pub async fn run(
         () = &mut shutdown => return Ok(()),
     }
     let server = server::Server::bind(&agent.config.cni_socket)?;
+    if let Some(directory) = &agent.config.cni_conf_dir {
+        conflist::write(directory, &agent.config.cni_bin_dir, &agent.config.cni_socket)?;
+    }
+    agent.status.send_modify(|status| status.serving = true);
     info!(node = %agent.config.node, socket = %agent.config.cni_socket.display(), "ready");
     tokio::select! {
         () = agent.run() => {}
@@ -141,16 +184,23 @@ impl Backoff {
 
 struct Agent {
     config: Config,
+    pods: Arc<PodNetwork>,
+    /// Leases, veths and ports being brought together; at most one at a time.
+    converging: JoinSet<()>,
     state: watch::Receiver<Arc<Snapshot>>,
     ovsdb: Client,
     syncer: Syncer,
     view: View,
     /// What the host side was last set up for; none: to be looked at.
     host: Option<HostSide>,
+    /// What it was set up for when it last was right: what differs from that was changed by somebody else.
+    set_up: Option<HostSide>,
     /// When flows and host side are read again. However much else happens, no later.
     look_again: Instant,
     status: watch::Sender<Status>,
     nudge: Arc<Notify>,
+    metrics: Metrics,
+    queries: mpsc::Receiver<Query>,
 }
 
 /// What links, routes and firewall depend on.
@@ -182,12 +232,21 @@ impl Agent {
         ovsdb.borrow_and_update();
         if Instant::now() >= self.look_again {
             self.look_again = Instant::now() + RESYNC;
+            self.converge();
             self.syncer.suspect();
             self.host = None;
         }
         let was_ready = self.status.borrow().ready;
-        let again = match self.reconcile().await {
+        let start = Instant::now();
+        let result = self.reconcile().await;
+        let took = start.elapsed();
+        self.connections();
+        let outcome = if result.is_ok() { "success" } else { "failure" };
+        self.metrics.reconciles.get_or_create(&Outcome { result: outcome }).inc();
+        let again = match result {
             Ok(()) => {
+                self.metrics.reconcile.observe(took.as_secs_f64());
+                self.status.send_modify(|status| status.last_sync = Some((SystemTime::now(), took)));
                 backoff.reset();
                 if !was_ready {
                     return true;
@@ -203,6 +262,7 @@ impl Agent {
                 Instant::now() + backoff.next()
             }
         };
+        self.metrics.ready.set(self.status.borrow().is_ready().into());
         // Each arm only waits; what it waited for is looked at in the next turn, so any may be cancelled.
         tokio::select! {
             changed = self.state.changed() => {
@@ -213,23 +273,95 @@ impl Agent {
             }
             _ = ovsdb.changed() => {}
             () = self.nudge.notified() => {}
+            () = self.syncer.drifted() => {}
             () = self.syncer.closed() => {
                 warn!("the OpenFlow connection ended: is ovs-vswitchd being restarted?");
                 self.syncer.disconnect();
-                // Its links may have gone with it.
+                self.connections();
+                // Its links may have gone with it, by nobody's doing.
                 self.host = None;
+                self.set_up = None;
+            }
+            Some(query) = self.queries.recv() => {
+                // Whoever asked may have gone.
+                let _ = query.send(self.describe());
             }
             () = sleep_until(again) => {}
         }
         false
     }
 
+    /// Has leases, veths and ports brought together, in the background: that waits for Open vSwitch.
+    fn converge(&mut self) {
+        while self.converging.try_join_next().is_some() {}
+        let network = self.status.borrow().network.clone();
+        if let Some(network) = network
+            && self.converging.is_empty()
+        {
+            let pods = Arc::clone(&self.pods);
+            self.converging.spawn(async move { pods.converge(network.local_subnet).await });
+        }
+    }
+
+    /// Takes down which connections there are.
+    fn connections(&mut self) {
+        let (ovsdb, openflow) = (self.ovsdb.status().connected, self.syncer.is_connected());
+        let was = {
+            let status = self.status.borrow();
+            (status.ovsdb, status.openflow)
+        };
+        for (peer, was, is) in [(metrics::OVSDB, was.0, ovsdb), (metrics::OPENFLOW, was.1, openflow)] {
+            self.metrics.connected.get_or_create(&peer).set(is.into());
+            if is && !was {
+                self.metrics.connections.get_or_create(&peer).inc();
+            }
+        }
+        self.status.send_if_modified(|status| {
+            let changed = was != (ovsdb, openflow);
+            (status.ovsdb, status.openflow) = (ovsdb, openflow);
+            changed
+        });
+    }
+
+    /// What only the loop knows.
+    fn describe(&self) -> Value {
+        let mut owners: BTreeMap<String, usize> = BTreeMap::new();
+        for table in 0..=u8::MAX {
+            for (_, owner) in self.view.flows().table(table) {
+                *owners.entry(owner.to_string()).or_default() += 1;
+            }
+        }
+        let legs: Vec<Value> = legs(&self.ovsdb.replica())
+            .into_iter()
+            .map(|leg| {
+                json!({
+                    "ifname": leg.ifname, "ip": leg.ip, "name": leg.name, "namespace": leg.namespace,
+                    "port": leg.port.map(|port| port.0), "sandbox": leg.sandbox, "veth": leg.host_veth,
+                })
+            })
+            .collect();
+        json!({
+            "flowConflicts": self.view.conflicts().iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "flowsByOwner": owners,
+            "ports": legs,
+        })
+    }
+
     async fn reconcile(&mut self) -> anyhow::Result<()> {
         let snapshot = self.state.borrow_and_update().clone();
-        let ports = pod_ports(&self.ovsdb.replica());
-        let inputs = inputs(&snapshot.state, &self.config.node, &ports)?;
+        let mut ports = pod_ports(&self.ovsdb.replica());
+        let mut inputs = view::inputs(&snapshot.state, &self.config.node, &ports)?;
 
         self.bridge(&inputs).ensure(&self.ovsdb).await?;
+        if !self.status.borrow().ready {
+            // No request is being served yet: what an earlier run did not bring to its end is settled first.
+            self.pods.converge(inputs.base.local_subnet).await;
+            ports = pod_ports(&self.ovsdb.replica());
+            inputs = view::inputs(&snapshot.state, &self.config.node, &ports)?;
+        }
+        if self.pods.note_ports(&ports) {
+            self.converge();
+        }
         self.host_side(&inputs).await?;
 
         let touched = self.view.update(&inputs);
@@ -237,6 +369,7 @@ impl Agent {
             warn!("{conflict}");
         }
         let applied = self.syncer.apply(self.view.flows()).await?;
+        self.count(&applied);
         if !applied.is_nothing() {
             info!(
                 added = applied.added,
@@ -249,6 +382,23 @@ impl Agent {
         debug!(owners = touched.len(), flows = self.view.flows().len(), "in sync");
         self.report(&inputs, ports);
         Ok(())
+    }
+
+    fn count(&self, applied: &Applied) {
+        let Applied { added, removed, changed, repaired, .. } = *applied;
+        let counts = [
+            ("added", added, repaired.added),
+            ("removed", removed, repaired.removed),
+            ("changed", changed, repaired.changed),
+        ];
+        for (change, all, repairs) in counts {
+            let number = |count| u64::try_from(count).unwrap_or(u64::MAX);
+            self.metrics.flow_changes.get_or_create(&Change { change }).inc_by(number(all));
+            self.metrics.flow_repairs.get_or_create(&Change { change }).inc_by(number(repairs));
+        }
+        let gauge = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        self.metrics.flows.set(gauge(self.view.flows().len()));
+        self.metrics.groups.set(gauge(self.view.flows().groups().count()));
     }
 
     fn bridge(&self, inputs: &Inputs) -> Bridge {
@@ -282,8 +432,14 @@ impl Agent {
             mtu: wanted.mtu,
             routes: clusters.chain([service]).collect(),
         };
-        for change in links::ensure(&tun0).await? {
+        let changes = links::ensure(&tun0).await?;
+        for change in &changes {
             info!("{change}");
+        }
+        let repair = self.set_up.as_ref() == Some(&wanted);
+        if repair && !changes.is_empty() {
+            warn!("somebody else had changed tun0, its routes or IPv4 forwarding: put right");
+            self.metrics.repairs.get_or_create(&metrics::LINKS).inc();
         }
         let firewall = firewall::FirewallSpec {
             cluster_networks: wanted.cluster_networks.clone(),
@@ -291,7 +447,11 @@ impl Agent {
             vxlan_port: wanted.vxlan_port,
             userspace_datapath: self.config.datapath_type == USERSPACE,
         };
-        firewall::ensure(&firewall).await?;
+        if firewall::ensure(&firewall).await? != firewall::Changed::Nothing && repair {
+            warn!("somebody else had changed the nftables table ip {}: put right", firewall::TABLE);
+            self.metrics.repairs.get_or_create(&metrics::FIREWALL).inc();
+        }
+        self.set_up = Some(wanted.clone());
         self.host = Some(wanted);
         Ok(())
     }
@@ -311,6 +471,9 @@ impl Agent {
                 warn!("{problem}");
             }
         }
+        let gauge = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        self.metrics.pods.set(gauge(legs.len()));
+        self.metrics.left_out.set(gauge(inputs.problems.len()));
         self.status.send_modify(|status| {
             status.ready = true;
             status.problem = None;

@@ -1,6 +1,12 @@
 //! The CNI side of the agent: server, pods, address management, sandbox wiring.
 
+pub mod alias;
+mod bandwidth;
+pub mod conflist;
+mod converge;
+pub mod fault;
 pub mod ipam;
 pub mod pods;
 pub mod sandbox;
 pub mod server;
+mod verify;

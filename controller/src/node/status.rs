@@ -1,7 +1,8 @@
-//! What the agent says of itself: the result of each reconcile, on which CNI requests wait.
+//! What the agent says of itself: the result of each reconcile, on which CNI requests wait and which probes ask for.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use flowtables::feature::Plugin;
 use ipnet::Ipv4Net;
@@ -16,12 +17,24 @@ pub struct Status {
     pub ready: bool,
     /// Why they are not now.
     pub problem: Option<String>,
+    /// The cluster's state has been read.
+    pub cluster: bool,
+    /// The replica of OVSDB follows the server.
+    pub ovsdb: bool,
+    /// There is an OpenFlow connection to the bridge.
+    pub openflow: bool,
+    /// The CNI socket is open.
+    pub serving: bool,
     /// What new pods are wired for.
     pub network: Option<Arc<Network>>,
     /// The pods' legs that the switch has confirmed the flows of.
     pub synced: Arc<BTreeSet<Leg>>,
     /// Objects that were left out.
     pub left_out: Vec<Problem>,
+    /// Networks of the node that are the cluster's too, in words.
+    pub conflicts: Vec<String>,
+    /// The last reconcile that succeeded: when it ended and how long it took.
+    pub last_sync: Option<(SystemTime, Duration)>,
 }
 
 /// A leg whose flows the switch has.
@@ -48,10 +61,80 @@ pub struct Network {
     pub mtu: u16,
 }
 
+/// One thing that must hold for the agent to be ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// Its name.
+    pub name: &'static str,
+    /// Why it does not hold.
+    pub missing: Option<String>,
+}
+
 impl Status {
     /// Whether the switch has the flows of this sandbox's leg.
     #[must_use]
     pub fn has(&self, sandbox: &str) -> bool {
         self.synced.iter().any(|leg| leg.sandbox == sandbox)
+    }
+
+    /// What readiness consists of, in the order in which a start goes through it.
+    #[must_use]
+    pub fn checks(&self) -> [Check; 5] {
+        let check = |name, holds: bool, why: &str| Check { name, missing: (!holds).then(|| why.to_owned()) };
+        let flows = match (&self.problem, self.ready) {
+            (Some(problem), _) => Some(problem.clone()),
+            (None, true) => None,
+            (None, false) => Some("not written yet since the start of the agent".to_owned()),
+        };
+        [
+            check("cluster", self.cluster, "the cluster's state has not been read yet"),
+            check("ovsdb", self.ovsdb, "no connection to ovsdb-server: is it running?"),
+            check("openflow", self.openflow, "no OpenFlow connection to br0: is ovs-vswitchd running?"),
+            Check { name: "flows", missing: flows },
+            check("cni", self.serving, "the CNI socket is not open yet: the first flows come before it"),
+        ]
+    }
+
+    /// Whether every check holds.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.checks().iter().all(|check| check.missing.is_none())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_check_can_be_the_only_one_that_fails() {
+        let good = Status {
+            ready: true,
+            cluster: true,
+            ovsdb: true,
+            openflow: true,
+            serving: true,
+            ..Status::default()
+        };
+        assert!(good.is_ready());
+        let spoilt = [
+            ("cluster", Status { cluster: false, ..good.clone() }),
+            ("ovsdb", Status { ovsdb: false, ..good.clone() }),
+            ("openflow", Status { openflow: false, ..good.clone() }),
+            ("flows", Status { problem: Some("x".to_owned()), ..good.clone() }),
+            ("flows", Status { ready: false, ..good.clone() }),
+            ("cni", Status { serving: false, ..good }),
+        ];
+        for (name, status) in spoilt {
+            let failing: Vec<_> = status
+                .checks()
+                .into_iter()
+                .filter(|check| check.missing.is_some())
+                .map(|check| check.name)
+                .collect();
+            assert_eq!(failing, [name]);
+            assert!(!status.is_ready());
+        }
     }
 }

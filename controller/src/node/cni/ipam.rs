@@ -243,6 +243,41 @@ impl Ipam {
         Err(IpamError::Exhausted { subnet: self.subnet, in_use, size: self.size() })
     }
 
+    /// Writes the lease of an address that a container is known to have, in place of one that is missing, damaged or
+    /// of nobody.
+    ///
+    /// # Errors
+    /// [`IpamError::Taken`] if the file names another container; [`IpamError::NotUsable`], [`IpamError::Io`].
+    pub fn adopt(&self, container_id: &str, ifname: &str, address: Ipv4Addr) -> Result<(), IpamError> {
+        validate::container_id(container_id)?;
+        validate::ifname(ifname)?;
+        self.check_usable(address)?;
+        let mut state = self.state();
+        let _lock = self.lock()?;
+        let lease = Lease { address, container_id: container_id.into(), ifname: ifname.into() };
+        match self.on_disk(address)? {
+            Some(found) if found == lease => return Ok(()),
+            Some(found) if validate::container_id(&found.container_id).is_ok() => {
+                return Err(IpamError::Taken(found));
+            }
+            Some(_) => self.remove(&mut state, address)?,
+            None => {}
+        }
+        self.create(&lease)?;
+        state.leases.insert(address, lease);
+        Ok(())
+    }
+
+    /// Removes the lease of an address, whoever has it.
+    ///
+    /// # Errors
+    /// [`IpamError::Io`].
+    pub fn forget(&self, address: Ipv4Addr) -> Result<(), IpamError> {
+        let mut state = self.state();
+        let _lock = self.lock()?;
+        self.remove(&mut state, address)
+    }
+
     /// Releases what an interface of a container has, or, without a name, what the container has. Gives back the
     /// addresses; that there were none is no error.
     ///
@@ -277,6 +312,12 @@ impl Ipam {
         let _lock = self.lock()?;
         self.read(&mut state)?;
         Ok(state.leases.values().cloned().collect())
+    }
+
+    /// Addresses that pods can have and that are leased, as far as is known without reading the directory.
+    pub fn in_use(&self) -> usize {
+        let state = self.state();
+        self.usable().filter(|address| state.leases.contains_key(address)).count()
     }
 
     /// Is the address one of this node's subnet?
@@ -379,10 +420,12 @@ impl Ipam {
             .mode(0o600)
             .open(&path)
             .map_err(io_error("create", &path))?;
-        let written = file
-            .write_all(lease.content().as_bytes())
-            .and_then(|()| file.sync_all())
-            .map_err(io_error("write", &path))
+        let written = super::fault::point("add:lease-empty")
+            .map_err(IpamError::from)
+            .and_then(|()| {
+                let content = file.write_all(lease.content().as_bytes()).and_then(|()| file.sync_all());
+                content.map_err(io_error("write", &path))
+            })
             .and_then(|()| self.sync());
         if written.is_err() {
             let _ = fs::remove_file(&path);

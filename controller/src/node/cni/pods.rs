@@ -20,31 +20,38 @@ use openflow::{MacAddr, OfPort};
 use ovsdb::Client;
 use ovsdb::ovs::{OvsError, PortSpec, delete_port, ensure_port};
 use tokio::sync::{Notify, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
+use super::alias::Alias;
+use super::bandwidth::{self, Limits};
+use super::fault;
 use super::ipam::{Ipam, IpamError};
 use super::sandbox::{self, BlockList, PodRoute, SandboxSpec, host_veth_name, pod_routes};
 use crate::cluster::Snapshot;
 use crate::node::agent::{Config, USERSPACE};
 use crate::node::host::links;
+use crate::node::metrics::{Metrics, Part, Step};
 use crate::node::netns::{self, NetNs};
 use crate::node::ovs::bridge::BRIDGE;
-use crate::node::ovs::ports::{Leg, first_free, legs};
+use crate::node::ovs::ports::{Leg, first_free, is_free, legs};
 use crate::node::status::{Network, Status};
-use crate::view::{annotated_port, vnid_of};
+use crate::view::{PodPort, annotated_port, vnid_of};
 
 /// How long ADD waits for the VNID of a namespace that was made a moment ago.
 const VNID_DEADLINE: Duration = Duration::from_secs(5);
+/// How long ADD waits for a pod that was bound to this node a moment ago.
+const POD_DEADLINE: Duration = Duration::from_secs(5);
 /// How long ADD waits for the switch to confirm the pod's flows, and DEL for it to confirm that they are gone.
 const FLOWS_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The pods of this node.
 pub struct PodNetwork {
     state: watch::Receiver<Arc<Snapshot>>,
-    ovsdb: Client,
+    pub(super) ovsdb: Client,
     status: watch::Receiver<Status>,
     nudge: Arc<Notify>,
+    pub(in crate::node) metrics: Metrics,
     lease_dir: PathBuf,
     ipam: Arc<Mutex<Option<Arc<Ipam>>>>,
     datapath_is_userspace: bool,
@@ -52,6 +59,10 @@ pub struct PodNetwork {
     sandboxes: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
     /// Port numbers given to ports that are being made.
     reserved: Mutex<BTreeSet<OfPort>>,
+    /// The number that each sandbox's port had last: one that is lost gets it again.
+    last_ports: Mutex<HashMap<String, OfPort>>,
+    /// Pods are objects of an API server: an ADD waits until this side knows the pod and with it its annotations.
+    pods_are_known: bool,
 }
 
 /// A pod's request, parsed once.
@@ -72,18 +83,81 @@ impl PodNetwork {
         ovsdb: Client,
         status: watch::Receiver<Status>,
         nudge: Arc<Notify>,
+        metrics: Metrics,
     ) -> Self {
         Self {
             state,
             ovsdb,
             status,
             nudge,
+            metrics,
             lease_dir: config.lease_dir.join("openshift-sdn"),
             ipam: Arc::default(),
             datapath_is_userspace: config.datapath_type == USERSPACE,
             sandboxes: Mutex::default(),
             reserved: Mutex::default(),
+            last_ports: Mutex::default(),
+            pods_are_known: config.pods_are_known,
         }
+    }
+
+    pub(super) fn current_status(&self) -> Status {
+        self.status.borrow().clone()
+    }
+
+    /// Whether the switch has confirmed a sandbox's flows.
+    pub(super) fn is_synced(&self, sandbox: &str) -> bool {
+        self.status.borrow().has(sandbox)
+    }
+
+    /// Addresses in use, and how many there are.
+    pub(super) fn addresses(&self) -> (usize, usize) {
+        let slot = self.ipam.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.as_ref().map_or((0, 0), |ipam| (ipam.in_use(), ipam.size()))
+    }
+
+    /// The addresses that are leased to a container.
+    pub(super) async fn leases_of(&self, container_id: &str) -> Result<Vec<Ipv4Addr>, CniError> {
+        let network = self.status.borrow().network.clone();
+        let subnet = {
+            let slot = self.ipam.lock().unwrap_or_else(PoisonError::into_inner);
+            slot.as_ref().map(|ipam| ipam.subnet()).or_else(|| network.map(|network| network.local_subnet))
+        };
+        let Some(subnet) = subnet else { return Ok(Vec::new()) };
+        let leases = self.ipam(subnet, |ipam| ipam.leases()).await?;
+        Ok(leases
+            .into_iter()
+            .filter(|lease| lease.container_id == container_id)
+            .map(|lease| lease.address)
+            .collect())
+    }
+
+    pub(super) fn last_port(&self, sandbox: &str) -> Option<OfPort> {
+        self.last_ports.lock().unwrap_or_else(PoisonError::into_inner).get(sandbox).copied()
+    }
+
+    pub(super) fn repaired(&self, part: &Part) {
+        self.metrics.repairs.get_or_create(part).inc();
+    }
+
+    /// Misses no port any more that neither a port nor a lease speaks of.
+    pub(super) async fn forget_lost_ports(&self, subnet: Ipv4Net) {
+        let Ok(leases) = self.ipam(subnet, |ipam| ipam.leases()).await else { return };
+        let legs = legs(&self.ovsdb.replica());
+        let known: BTreeSet<&str> = (legs.iter().map(|leg| leg.sandbox.as_str()))
+            .chain(leases.iter().map(|lease| lease.container_id.as_str()))
+            .collect();
+        let mut last = self.last_ports.lock().unwrap_or_else(PoisonError::into_inner);
+        last.retain(|sandbox, _| known.contains(sandbox.as_str()));
+    }
+
+    /// Takes down the ports that there are. Tells whether one is missing that was there before and no DEL took away.
+    pub(in crate::node) fn note_ports(&self, ports: &[PodPort]) -> bool {
+        let mut last = self.last_ports.lock().unwrap_or_else(PoisonError::into_inner);
+        let there: BTreeSet<&str> = ports.iter().map(|port| port.sandbox.as_str()).collect();
+        let missing = last.keys().any(|sandbox| !there.contains(sandbox.as_str()));
+        last.extend(ports.iter().map(|port| (port.sandbox.clone(), port.port)));
+        missing
     }
 
     /// CNI ADD: wires the pod and answers once the switch has confirmed its flows.
@@ -92,6 +166,7 @@ impl PodNetwork {
     /// The step that failed; everything before it is undone.
     pub async fn add(&self, request: &Request) -> Result<Vec<u8>, CniError> {
         let attachment = Attachment::of(request)?;
+        attachment.args.deny_unknown()?;
         let lock = self.lock(&attachment.container_id);
         let _guard = lock.lock().await;
         let network = self.network(&attachment).await?;
@@ -100,8 +175,10 @@ impl PodNetwork {
             return self.repeat(&attachment, &network, netns, leg).await;
         }
 
+        let limits = self.limits(&attachment).await?;
+        fault::point("add:begin")?;
         let mut undo = Undo { pods: self, attachment: &attachment, leased: None, veth: None, port: false };
-        match self.attach(&attachment, &network, netns, &mut undo).await {
+        match self.attach(&attachment, &network, netns, limits, &mut undo).await {
             Ok(json) => Ok(json),
             Err(error) => {
                 undo.run().await;
@@ -115,14 +192,16 @@ impl PodNetwork {
         attachment: &Attachment,
         network: &Network,
         netns: NetNs,
+        limits: Limits,
         undo: &mut Undo<'_>,
     ) -> Result<Vec<u8>, CniError> {
         let (container_id, ifname) = (attachment.container_id.clone(), attachment.ifname.clone());
         let wanted = attachment.args.ip;
-        let ip = self
-            .ipam(network.local_subnet, move |ipam| ipam.allocate(&container_id, &ifname, wanted))
-            .await?;
+        let lease =
+            self.ipam(network.local_subnet, move |ipam| ipam.allocate(&container_id, &ifname, wanted));
+        let ip = self.timed("lease", lease).await?;
         undo.leased = Some(network.local_subnet);
+        fault::point("add:leased")?;
 
         let host_veth = host_veth_name(&attachment.container_id, &attachment.ifname);
         let address =
@@ -139,10 +218,12 @@ impl PodNetwork {
             block_list: Some(BlockList::default()),
             // The userspace datapath takes packets as they are: nobody would fill in a checksum left to hardware.
             tx_checksum_offload: !self.datapath_is_userspace,
+            alias: attachment.alias().text(),
         };
         // It undoes itself, and a veth that was there before is not this call's to remove.
-        let wired = sandbox::wire(&spec).await.map_err(|error| step("veth", error))?;
+        let wired = self.timed("veth", sandbox::wire(&spec)).await.map_err(|error| step("veth", error))?;
         undo.veth = Some(host_veth.clone());
+        fault::point("add:named")?;
         if self.datapath_is_userspace {
             links::ignore_arp(&spec.host_veth).map_err(|error| step("veth", error))?;
         }
@@ -158,9 +239,15 @@ impl PodNetwork {
             port: None,
         };
         undo.port = true;
-        self.add_port(&leg).await?;
-        self.until(|status| status.has(&leg.sandbox)).await?;
-        info!(pod = %format_args!("{}/{}", leg.namespace, leg.name), %ip, "attached");
+        self.timed("port", self.add_port(&leg)).await?;
+        if !limits.is_nothing() {
+            // Before its flows, without which it can't send.
+            self.limit(&leg, limits).await?;
+        }
+        fault::point("add:port")?;
+        self.timed("flows", self.until(|status| status.has(&leg.sandbox))).await?;
+        fault::point("add:flows")?;
+        info!(pod = %leg.pod(), %ip, "attached");
         Ok(result(attachment, network, &leg, MacAddr(wired.host_mac).to_string()))
     }
 
@@ -205,22 +292,26 @@ impl PodNetwork {
     pub async fn del(&self, request: &Request) -> Result<(), CniError> {
         let lock = self.lock(&request.container_id);
         let _guard = lock.lock().await;
+        fault::point("del:begin")?;
         let mut problems = Vec::new();
         let leg = self.leg(&request.container_id).filter(|leg| leg.ifname == request.ifname);
         if let Some(leg) = leg {
-            match delete_port(&self.ovsdb, BRIDGE, &leg.host_veth).await {
+            match self.timed("delete port", self.delete_leg(&leg)).await {
                 Ok(()) => {
-                    if let Err(error) = self.until(|status| !status.has(&leg.sandbox)).await {
+                    let gone = self.until(|status| !status.has(&leg.sandbox));
+                    if let Err(error) = self.timed("delete flows", gone).await {
                         problems.push(error.msg);
                     }
                 }
-                Err(error) => problems.push(format!("port: {error}")),
+                Err(error) => problems.push(error.msg),
             }
         }
+        fault::point("del:port")?;
         let veth = host_veth_name(&request.container_id, &request.ifname);
-        if let Err(error) = sandbox::unwire(&veth).await {
+        if let Err(error) = self.timed("delete veth", sandbox::unwire(&veth)).await {
             problems.push(format!("veth: {error}"));
         }
+        fault::point("del:veth")?;
         // An address whose flows may still be there must not go to another pod.
         if problems.is_empty() {
             let network = self.status.borrow().network.clone();
@@ -231,13 +322,58 @@ impl PodNetwork {
                 problems.push(error.msg);
             }
         }
+        fault::point("del:lease")?;
         match problems.is_empty() {
             true => Ok(()),
             false => Err(CniError::new(ErrorCode::TRY_AGAIN_LATER, problems.join("; "))),
         }
     }
 
-    fn lock(&self, sandbox: &str) -> Arc<tokio::sync::Mutex<()>> {
+    /// Removes a port, with its queues.
+    async fn delete_leg(&self, leg: &Leg) -> Result<(), CniError> {
+        self.forget_port(leg).await?;
+        delete_port(&self.ovsdb, BRIDGE, &leg.host_veth).await.map_err(|error| step("port", error))
+    }
+
+    /// Removes the port of a failed ADD, which may not have been made.
+    async fn delete_port_of(&self, veth: &str) -> Result<(), OvsError> {
+        bandwidth::remove(&self.ovsdb, veth).await?;
+        delete_port(&self.ovsdb, BRIDGE, veth).await
+    }
+
+    /// From now on the sandbox's port may be missing.
+    pub(super) async fn forget_port(&self, leg: &Leg) -> Result<(), CniError> {
+        self.last_ports.lock().unwrap_or_else(PoisonError::into_inner).remove(&leg.sandbox);
+        bandwidth::remove(&self.ovsdb, &leg.host_veth).await.map_err(|error| step("bandwidth", error))
+    }
+
+    /// What the pod's annotations limit it to.
+    async fn limits(&self, attachment: &Attachment) -> Result<Limits, CniError> {
+        let key = (attachment.namespace.clone(), attachment.name.clone());
+        let mut state = self.state.clone();
+        if self.pods_are_known {
+            let known = state.wait_for(|snapshot| snapshot.state.pods.contains_key(&key));
+            if !matches!(timeout(POD_DEADLINE, known).await, Ok(Ok(_))) {
+                let (namespace, name) = key;
+                return Err(CniError::new(
+                    ErrorCode::TRY_AGAIN_LATER,
+                    format!("the API server has not told of pod {namespace}/{name} on this node yet"),
+                ));
+            }
+        }
+        let pod = state.borrow().state.pods.get(&key).cloned();
+        let annotations = pod.as_ref().and_then(|pod| pod.metadata.annotations.as_ref());
+        annotations
+            .map_or(Ok(Limits::default()), Limits::of)
+            .map_err(|error| CniError::new(ErrorCode::INVALID_CONFIG, format!("bandwidth: {error}")))
+    }
+
+    async fn limit(&self, leg: &Leg, limits: Limits) -> Result<(), CniError> {
+        let done = bandwidth::apply(&self.ovsdb, &leg.host_veth, limits).await;
+        done.map_err(|error| step("bandwidth", error))
+    }
+
+    pub(super) fn lock(&self, sandbox: &str) -> Arc<tokio::sync::Mutex<()>> {
         let mut sandboxes = self.sandboxes.lock().unwrap_or_else(PoisonError::into_inner);
         sandboxes.retain(|_, lock| lock.strong_count() > 0);
         if let Some(lock) = sandboxes.get(sandbox).and_then(Weak::upgrade) {
@@ -249,7 +385,7 @@ impl PodNetwork {
     }
 
     /// The one leg of a sandbox.
-    fn leg(&self, sandbox: &str) -> Option<Leg> {
+    pub(super) fn leg(&self, sandbox: &str) -> Option<Leg> {
         legs(&self.ovsdb.replica()).into_iter().find(|leg| leg.sandbox == sandbox)
     }
 
@@ -262,12 +398,13 @@ impl PodNetwork {
     }
 
     /// Does something with the leases. It waits for the disk, so on a thread where that holds up nobody.
-    async fn ipam<T: Send + 'static>(
+    pub(super) async fn ipam<T: Send + 'static>(
         &self,
         subnet: Ipv4Net,
         work: impl FnOnce(&Ipam) -> Result<T, IpamError> + Send + 'static,
     ) -> Result<T, CniError> {
         let (dir, slot) = (self.lease_dir.clone(), Arc::clone(&self.ipam));
+        let metrics = self.metrics.clone();
         let done = tokio::task::spawn_blocking(move || {
             let ipam = {
                 let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
@@ -276,13 +413,22 @@ impl PodNetwork {
                     None => Arc::clone(slot.insert(Arc::new(Ipam::open(&dir, subnet)?))),
                 }
             };
-            work(&ipam)
+            let done = work(&ipam);
+            let gauge = |count| i64::try_from(count).unwrap_or(i64::MAX);
+            metrics.leases.set(gauge(ipam.in_use()));
+            metrics.addresses.set(gauge(ipam.size()));
+            done
         });
         let done = done.await.map_err(|error| step("address", error))?;
         done.map_err(|error| step("address", error))
     }
 
-    async fn release(&self, subnet: Ipv4Net, container_id: &str, ifname: &str) -> Result<(), CniError> {
+    pub(super) async fn release(
+        &self,
+        subnet: Ipv4Net,
+        container_id: &str,
+        ifname: &str,
+    ) -> Result<(), CniError> {
         let (container_id, ifname) = (container_id.to_owned(), ifname.to_owned());
         let ifname_given = move |ipam: &Ipam| {
             let ifname = Some(ifname.as_str()).filter(|ifname| !ifname.is_empty());
@@ -301,17 +447,28 @@ impl PodNetwork {
             .wait_for(|snapshot| vnid_of(&snapshot.state, network.plugin, &attachment.namespace).is_some());
         match timeout(VNID_DEADLINE, known).await {
             Ok(Ok(_)) => Ok(network),
-            _ => Err(CniError::new(
-                ErrorCode::TRY_AGAIN_LATER,
-                format!(
-                    "namespace {} has no NetNamespace, so its VNID is not known: is sdn-controller running?",
-                    attachment.namespace
-                ),
-            )),
+            _ => {
+                self.metrics.without_vnid.inc();
+                Err(CniError::new(
+                    ErrorCode::TRY_AGAIN_LATER,
+                    format!(
+                        "namespace {} has no NetNamespace, so its VNID is not known: is sdn-controller running?",
+                        attachment.namespace
+                    ),
+                ))
+            }
         }
     }
 
-    async fn add_port(&self, leg: &Leg) -> Result<(), CniError> {
+    /// Measures a step.
+    async fn timed<T>(&self, step: &'static str, work: impl Future<Output = T>) -> T {
+        let start = Instant::now();
+        let done = work.await;
+        self.metrics.steps.get_or_create(&Step { step }).observe(start.elapsed().as_secs_f64());
+        done
+    }
+
+    pub(super) async fn add_port(&self, leg: &Leg) -> Result<(), CniError> {
         let number = self.reserve(leg)?;
         let spec = PortSpec {
             ofport_request: u16::try_from(number.0).ok(),
@@ -335,10 +492,13 @@ impl PodNetwork {
     fn reserve(&self, leg: &Leg) -> Result<OfPort, CniError> {
         let key = (leg.namespace.clone(), leg.name.clone());
         let asked = self.state.borrow().state.pods.get(&key).and_then(|pod| annotated_port(pod));
+        let before = leg.port;
         let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
         // Read under the lock: a port leaves the reserved ones only when the replica has it.
         let replica = self.ovsdb.replica();
+        let free = |port: &OfPort| is_free(&replica, &reserved, *port);
         let number = asked
+            .or(before.filter(free))
             .or_else(|| first_free(&replica, &reserved))
             .ok_or_else(|| CniError::new(ErrorCode::TRY_AGAIN_LATER, "port: br0 has no free port number"))?;
         reserved.insert(number);
@@ -376,7 +536,7 @@ impl Undo<'_> {
         let mut clean = true;
         if let Some(veth) = &self.veth {
             if self.port
-                && let Err(error) = delete_port(&self.pods.ovsdb, BRIDGE, veth).await
+                && let Err(error) = self.pods.delete_port_of(veth).await
             {
                 clean = false;
                 warn!("undoing a failed ADD: port {veth}: {error}");
@@ -408,8 +568,22 @@ impl Attachment {
         Ok(netns)
     }
 
+    fn alias(&self) -> Alias {
+        Alias {
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            uid: self.args.pod_uid.clone().unwrap_or_default(),
+        }
+    }
+
     fn of(request: &Request) -> Result<Self, CniError> {
         let config = NetConf::parse(&request.config)?;
+        if config.prev_result.is_some() {
+            return Err(CniError::new(
+                ErrorCode::INVALID_CONFIG,
+                "prevResult is set: openshift-sdn makes the interface, so it must be the first plugin of the chain",
+            ));
+        }
         let args = CniArgs::parse(&request.args)?;
         let (namespace, name) = args.pod()?;
         Ok(Self {
@@ -433,7 +607,7 @@ fn has_address(ifname: &str, ip: Ipv4Addr) -> bool {
     })
 }
 
-fn step(name: &str, error: impl std::fmt::Display) -> CniError {
+pub(super) fn step(name: &str, error: impl std::fmt::Display) -> CniError {
     CniError::new(ErrorCode::INTERNAL, format!("{name}: {error}"))
 }
 

@@ -55,6 +55,8 @@ pub struct SandboxSpec {
     pub tx_checksum_offload: bool,
     /// What the pod may not reach, if anything.
     pub block_list: Option<BlockList>,
+    /// The alias that the host's end gets when all else is done, 1 to 255 bytes.
+    pub alias: Option<String>,
 }
 
 /// A route of a pod.
@@ -211,7 +213,41 @@ pub fn wire_blocking(spec: &SandboxSpec) -> Result<Wired, SandboxError> {
             other => other,
         }
     })?;
+    if let Err(error) = super::fault::point("add:wired") {
+        let _ = unwire_blocking(&spec.host_veth);
+        return Err(SandboxError::step("wire the sandbox", io::Error::other(error)));
+    }
+    if let Some(alias) = &spec.alias {
+        let mut message = LinkUnspec::new_with_index(wired.host_ifindex).build();
+        message.attributes.push(LinkAttribute::IfAlias(alias.clone()));
+        if let Err(Failed { source, .. }) = run(vec![route_request(0, RouteNetlinkMessage::SetLink(message))])
+        {
+            let _ = unwire_blocking(&spec.host_veth);
+            return Err(SandboxError::step("name the veth pair", source));
+        }
+    }
     Ok(wired)
+}
+
+/// Whether the calling thread's namespace has a link of that name.
+pub fn link_exists(name: &str) -> bool {
+    nix::net::if_::if_nametoindex(name).is_ok()
+}
+
+/// The alias of a link of the node; none if it has none, or there is no such link.
+pub async fn link_alias(name: &str) -> Option<String> {
+    let name = name.to_owned();
+    let found =
+        tokio::task::spawn_blocking(move || run(vec![route_request(0, get_link(&name))])).await.ok()?;
+    found.ok()?.into_iter().find_map(|answer| match answer {
+        RouteNetlinkMessage::NewLink(link) => {
+            link.attributes.into_iter().find_map(|attribute| match attribute {
+                LinkAttribute::IfAlias(alias) if !alias.is_empty() => Some(alias),
+                _ => None,
+            })
+        }
+        _ => None,
+    })
 }
 
 /// Removes a veth pair by the name of the host's end. `false` if there is none. Returns as soon as the pair is gone;

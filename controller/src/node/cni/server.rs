@@ -9,10 +9,11 @@ use cni_shim::cni::{CniError, Command, ErrorCode};
 use cni_shim::contract::{self, ContractError, PREFIX, Request, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::pods::PodNetwork;
+use crate::node::metrics::{self, Verb};
 
 /// How long a plugin may take to send its request. It has it in hand when it connects.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
@@ -116,19 +117,27 @@ async fn answer(request: &Request, pods: &PodNetwork) -> Response {
         Ok(command) => command,
         Err(error) => return Response::failure(error),
     };
+    let start = Instant::now();
     let span = info_span!("cni", command = command.name(), sandbox = %request.container_id);
     let outcome = async {
         match command {
             Command::Add => pods.add(request).await,
             Command::Del => pods.del(request).await.map(|()| Vec::new()),
-            other => Err(CniError::new(
+            Command::Check => pods.check(request).await.map(|()| Vec::new()),
+            Command::Gc => pods.gc(request).await.map(|()| Vec::new()),
+            Command::Status => pods.status().map(|()| Vec::new()),
+            Command::Unspecified | Command::Version => Err(CniError::new(
                 ErrorCode::INVALID_ENVIRONMENT,
-                format!("CNI_COMMAND {} is not supported by this version", other.name()),
+                format!("CNI_COMMAND {} is answered by the plugin itself", command.name()),
             )),
         }
     }
     .instrument(span.clone())
     .await;
+    let (metrics, command) = (&pods.metrics, command.name());
+    metrics.request.get_or_create(&Verb { command }).observe(start.elapsed().as_secs_f64());
+    let result = if outcome.is_ok() { "success" } else { "failure" };
+    metrics.requests.get_or_create(&metrics::Request { command, result }).inc();
     span.in_scope(|| match outcome {
         Ok(json) => {
             info!("done");

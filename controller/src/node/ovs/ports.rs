@@ -39,6 +39,11 @@ pub struct Leg {
 }
 
 impl Leg {
+    /// Namespace and name of the Pod object.
+    pub fn pod(&self) -> impl std::fmt::Display + '_ {
+        std::fmt::from_fn(|f| write!(f, "{}/{}", self.namespace, self.name))
+    }
+
     /// The `external_ids` that describe it.
     #[must_use]
     pub fn external_ids(&self) -> BTreeMap<String, String> {
@@ -96,15 +101,25 @@ pub fn pod_ports(replica: &Replica) -> Vec<PodPort> {
     ports
 }
 
-/// The first port number from 3 on that neither the bridge nor `reserved` uses.
-#[must_use]
-pub fn first_free(replica: &Replica, reserved: &BTreeSet<OfPort>) -> Option<OfPort> {
-    let taken: BTreeSet<OfPort> = interfaces(replica, BRIDGE)
+fn taken(replica: &Replica, reserved: &BTreeSet<OfPort>) -> BTreeSet<OfPort> {
+    interfaces(replica, BRIDGE)
         .iter()
         .flat_map(|interface| [interface.ofport, interface.ofport_request])
         .flatten()
         .map(|port| OfPort(port.into()))
         .chain(reserved.iter().copied())
-        .collect();
+        .collect()
+}
+
+/// The first port number from 3 on that neither the bridge nor `reserved` uses.
+#[must_use]
+pub fn first_free(replica: &Replica, reserved: &BTreeSet<OfPort>) -> Option<OfPort> {
+    let taken = taken(replica, reserved);
     (FIRST_POD.0..=LAST.0).map(OfPort).find(|port| !taken.contains(port))
+}
+
+/// Whether neither the bridge nor `reserved` uses a port number.
+#[must_use]
+pub fn is_free(replica: &Replica, reserved: &BTreeSet<OfPort>, port: OfPort) -> bool {
+    !taken(replica, reserved).contains(&port)
 }

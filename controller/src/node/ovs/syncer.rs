@@ -1,12 +1,25 @@
 //! The flow syncer: the only code that changes flows and groups. It knows what the switch has, computes the
 //! difference to what it should have, and applies it in one bundle.
 
-use std::path::Path;
+//!
+//! A flow monitor tells it at once when somebody else changes a flow; what it knows is not trusted then until it has
+//! been read again.
 
-use flowtables::flowset::diff::diff;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use flowtables::flowset::diff::{Diff, diff};
 use flowtables::flowset::{FlowSet, Rendered, groups};
-use openflow::message::{ConfigFlags, SwitchConfig};
-use openflow::{BundleError, ClientError, Endpoint, FlowStatsRequest, Modification, Switch};
+use flowtables::pipeline::cookie::Cookie;
+use openflow::message::{ConfigFlags, FlowMonitorRequest, FlowUpdate, MonitorFlags, SwitchConfig};
+use openflow::{
+    BundleError, ClientError, Endpoint, Flow, FlowMonitor, FlowStatsRequest, Modification, MonitorEvent,
+    Switch,
+};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tracing::{debug, warn};
 
 /// Why the switch does not have the desired flows.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +46,19 @@ pub struct Applied {
     pub changed: usize,
     /// Groups that were added, removed or given other buckets.
     pub groups: usize,
+    /// Of them, what somebody else had changed since the last application.
+    pub repaired: Repaired,
+}
+
+/// Flows that were not as the last application had left them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Repaired {
+    /// They had been deleted.
+    pub added: usize,
+    /// They had been added.
+    pub removed: usize,
+    /// They had been given other actions or another cookie.
+    pub changed: usize,
 }
 
 impl Applied {
@@ -47,12 +73,18 @@ impl Applied {
 pub struct Syncer {
     endpoint: Endpoint,
     link: Option<Link>,
+    /// Told when somebody else has changed flows.
+    drift: Arc<Notify>,
 }
 
 struct Link {
     switch: Switch,
-    /// What the switch holds: read once after connecting, then known from what it confirmed. None: to be read.
-    actual: Option<Rendered>,
+    /// What the switch holds: read once after connecting, then known from what it confirmed. None: never read.
+    known: Option<Rendered>,
+    /// What is known may not be so any more.
+    suspect: Arc<AtomicBool>,
+    /// Reads the flow monitor; ends with this.
+    _watching: JoinSet<()>,
 }
 
 impl Syncer {
@@ -60,13 +92,26 @@ impl Syncer {
     #[must_use]
     pub fn new(ovs_dir: &Path) -> Self {
         let socket = ovs_dir.join(format!("{}.mgmt", super::bridge::BRIDGE));
-        Self { endpoint: Endpoint::Unix(socket), link: None }
+        Self { endpoint: Endpoint::Unix(socket), link: None, drift: Arc::default() }
+    }
+
+    /// Whether there is a connection to the bridge.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.link.is_some()
+    }
+
+    /// Resolves when somebody else has changed flows: the next application finds out which.
+    ///
+    /// Cancel-safe.
+    pub async fn drifted(&self) {
+        self.drift.notified().await;
     }
 
     /// Forgets what is known of the switch's flows: the next application reads them.
     pub fn suspect(&mut self) {
-        if let Some(link) = &mut self.link {
-            link.actual = None;
+        if let Some(link) = &self.link {
+            link.suspect.store(true, Ordering::Release);
         }
     }
 
@@ -103,41 +148,109 @@ impl Syncer {
     async fn try_apply(&mut self, desired: &FlowSet) -> Result<Applied, SyncError> {
         let link = match &mut self.link {
             Some(link) => link,
-            link => link.insert(Link { switch: connect(&self.endpoint).await?, actual: None }),
+            link => link.insert(connect(&self.endpoint, Arc::clone(&self.drift)).await?),
         };
-        let actual = match link.actual.take() {
-            Some(actual) => actual,
-            None => read(&link.switch).await.map_err(SyncError::Dump)?,
+        let mut repaired = Repaired::default();
+        // Before the flows are read: what changes meanwhile makes them suspect again.
+        let suspect = link.suspect.swap(false, Ordering::AcqRel);
+        let (actual, difference) = match link.known.take() {
+            Some(known) if !suspect => {
+                let difference = diff(&known.flows, desired);
+                (known, difference)
+            }
+            before => {
+                let actual = read(&link.switch).await.map_err(SyncError::Dump)?;
+                let difference = diff(&actual.flows, desired);
+                if let Some(before) = before {
+                    repaired = drift(&diff(&before.flows, desired), &difference, desired);
+                }
+                (actual, difference)
+            }
         };
-        let diff = diff(&actual.flows, desired);
         let groups = groups::diff(&actual.groups, desired);
-        if diff.is_empty() && groups.is_empty() {
-            link.actual = Some(actual);
+        if difference.is_empty() && groups.is_empty() {
+            link.known = Some(actual);
             return Ok(Applied::default());
         }
         let before = groups.before_flows().into_iter().map(Modification::Group);
-        let flows = diff.modifications().into_iter().map(Modification::Flow);
+        let flows = difference.modifications().into_iter().map(Modification::Flow);
         let after = groups.after_flows().into_iter().map(Modification::Group);
         link.switch.bundle(before.chain(flows).chain(after).collect()).await.map_err(SyncError::Bundle)?;
-        link.actual = Some(Rendered {
+        link.known = Some(Rendered {
             flows: desired.iter().cloned().collect(),
             groups: desired.groups().cloned().collect(),
         });
         Ok(Applied {
-            added: diff.missing.len(),
-            removed: diff.extra.len(),
-            changed: diff.changed.len(),
+            added: difference.missing.len(),
+            removed: difference.extra.len(),
+            changed: difference.changed.len(),
             groups: groups.len(),
+            repaired,
         })
     }
 }
 
-async fn connect(endpoint: &Endpoint) -> Result<Switch, SyncError> {
+/// Of what differs `now`, what did not differ when nobody had interfered: named in the log, with whose flow it is.
+fn drift(expected: &Diff, now: &Diff, desired: &FlowSet) -> Repaired {
+    let tell = |what: &str, flow: &Flow| {
+        let same = |wanted: &Flow| wanted.priority == flow.priority && wanted.fields == flow.fields;
+        match desired.table(flow.table).find(|(wanted, _)| same(wanted)) {
+            Some((_, owner)) => warn!(%owner, "somebody else {what} the flow {flow}"),
+            None => warn!(owner = %Cookie(flow.cookie), "somebody else {what} the flow {flow}"),
+        }
+    };
+    let mut repaired = Repaired::default();
+    for flow in now.missing.iter().filter(|flow| !expected.missing.contains(flow)) {
+        tell("deleted", flow);
+        repaired.added += 1;
+    }
+    for flow in now.extra.iter().filter(|flow| !expected.extra.contains(flow)) {
+        tell("added", flow);
+        repaired.removed += 1;
+    }
+    for change in now.changed.iter().filter(|change| !expected.changed.contains(change)) {
+        tell("changed", &change.actual);
+        repaired.changed += 1;
+    }
+    repaired
+}
+
+async fn connect(endpoint: &Endpoint, drift: Arc<Notify>) -> Result<Link, SyncError> {
     let switch = Switch::connect(endpoint).await.map_err(SyncError::Connect)?;
     // Fragments match `ip_frag`: without it later fragments would be taken for packets of port 0.
     let config = SwitchConfig { flags: ConfigFlags::FRAG_NX_MATCH, ..SwitchConfig::default() };
     switch.set_config(config).await.map_err(SyncError::Connect)?;
-    Ok(switch)
+    // Our own changes come without their flows, by their transaction only.
+    let flags = MonitorFlags(MonitorFlags::ADD | MonitorFlags::DELETE | MonitorFlags::MODIFY);
+    let request = FlowMonitorRequest { flags, ..FlowMonitorRequest::default() };
+    let suspect = Arc::new(AtomicBool::new(false));
+    let mut watching = JoinSet::new();
+    match switch.monitor_flows(request).await {
+        Ok(monitor) => {
+            watching.spawn(watch(monitor, Arc::clone(&suspect), drift));
+        }
+        Err(error) if error.refused().is_some() => {
+            debug!("the switch has no flow monitor ({error}): changes of others show at the next look only");
+        }
+        Err(error) => return Err(SyncError::Connect(error)),
+    }
+    Ok(Link { switch, known: None, suspect, _watching: watching })
+}
+
+/// Reports every change that is not our own, until the connection is gone.
+async fn watch(mut monitor: FlowMonitor, suspect: Arc<AtomicBool>, drift: Arc<Notify>) {
+    let own = |update: &FlowUpdate| matches!(update, FlowUpdate::Abbreviated { .. });
+    while let Some(event) = monitor.next().await {
+        let others = match event {
+            MonitorEvent::Updates(updates) => !updates.iter().all(own),
+            MonitorEvent::Paused => false,
+            MonitorEvent::Resumed | MonitorEvent::Lost => true,
+        };
+        if others {
+            suspect.store(true, Ordering::Release);
+            drift.notify_one();
+        }
+    }
 }
 
 /// All flows and groups of a switch.

@@ -74,7 +74,10 @@ impl BlockList {
         };
         let batch = vec![
             boundary(ControlMessage::BatchBegin),
-            new_table(),
+            // An ADD that was interrupted may have left one.
+            new_table(NLM_F_CREATE),
+            delete_table(),
+            new_table(NLM_F_CREATE | NLM_F_EXCL),
             new_chain(BLOCK, None),
             new_chain("output", Some(InetHookNumber::LocalOut)),
             new_chain("forward", Some(InetHookNumber::Forward)),
@@ -125,9 +128,14 @@ fn step(flags: u16, inner: NfTablesMessage) -> Request<NetfilterMessage> {
     Request::new(flags, message(NetfilterProtoFamily::IPv4, 0, inner))
 }
 
-fn new_table() -> Request<NetfilterMessage> {
+fn delete_table() -> Request<NetfilterMessage> {
     let attributes = vec![TableAttribute::Name(TABLE.into())];
-    step(NLM_F_CREATE | NLM_F_EXCL, NfTablesMessage::NewTable(TableMessage { attributes }))
+    step(0, NfTablesMessage::DeleteTable(TableMessage { attributes }))
+}
+
+fn new_table(flags: u16) -> Request<NetfilterMessage> {
+    let attributes = vec![TableAttribute::Name(TABLE.into())];
+    step(flags, NfTablesMessage::NewTable(TableMessage { attributes }))
 }
 
 fn new_chain(name: &str, hook: Option<InetHookNumber>) -> Request<NetfilterMessage> {

@@ -1,0 +1,193 @@
+//! What OVSDB, the lease directory and the node's links say about pods, brought together again.
+//!
+//! ADD goes lease, veth, name of the veth, port, flows; DEL takes them away from the other end. Whatever the agent was
+//! at when it died, and whatever somebody else has removed, the three tell how to go on:
+//!
+//! | lease | veth | port | was | becomes |
+//! |---|---|---|---|---|
+//! | yes | none | none | an ADD or DEL that ended early, or a restart of the machine | the lease is released |
+//! | yes | without a name | none | an ADD that ended early | veth and lease are removed |
+//! | yes | named | none | a port deleted by hand, or a lost database | the port is made again |
+//! | any | none | yes | a pod whose namespace is gone | port and lease are removed |
+//! | none | yes | yes | a lease file removed or damaged by hand | the lease is written again |
+//!
+//! A sandbox that a CNI request is at work on is left to the request.
+
+use std::collections::BTreeSet;
+
+use cni_shim::cni::{CniError, ErrorCode, NetConf, ValidAttachment, validate};
+use cni_shim::contract::Request;
+use futures::StreamExt;
+use futures::stream;
+use ipnet::Ipv4Net;
+use ovsdb::ovs::delete_port;
+use tracing::{info, warn};
+
+use super::alias::Alias;
+use super::ipam::Lease;
+use super::pods::PodNetwork;
+use super::sandbox::{self, host_veth_name, link_alias, link_exists};
+use crate::node::metrics;
+use crate::node::ovs::bridge::BRIDGE;
+use crate::node::ovs::ports::{Leg, legs};
+
+/// So many sandboxes at a time.
+const AT_ONCE: usize = 32;
+
+impl PodNetwork {
+    /// Brings leases, veths and ports together. Failures are logged; the next call tries again.
+    pub async fn converge(&self, subnet: Ipv4Net) {
+        let leases = match self.ipam(subnet, |ipam| ipam.leases()).await {
+            Ok(leases) => leases,
+            Err(error) => {
+                warn!("can't compare the leases with the ports: {error}");
+                return;
+            }
+        };
+        let legs = legs(&self.ovsdb.replica());
+        let with_port: BTreeSet<(&str, &str)> =
+            legs.iter().map(|leg| (leg.sandbox.as_str(), leg.ifname.as_str())).collect();
+        let without_port = leases
+            .iter()
+            .filter(|lease| !with_port.contains(&(lease.container_id.as_str(), lease.ifname.as_str())));
+        stream::iter(&legs).for_each_concurrent(AT_ONCE, |leg| self.settle_leg(subnet, leg, &leases)).await;
+        let taken: BTreeSet<_> = legs.iter().map(|leg| leg.ip).collect();
+        stream::iter(without_port.filter(|lease| !taken.contains(&lease.address)))
+            .for_each_concurrent(AT_ONCE, |lease| self.settle_lease(subnet, lease))
+            .await;
+        self.forget_lost_ports(subnet).await;
+    }
+
+    /// A port: its veth must be there, and its lease.
+    async fn settle_leg(&self, subnet: Ipv4Net, leg: &Leg, leases: &[Lease]) {
+        let lock = self.lock(&leg.sandbox);
+        let Ok(_guard) = lock.try_lock() else { return };
+        if self.leg(&leg.sandbox).as_ref().map(|now| &now.host_veth) != Some(&leg.host_veth) {
+            // A DEL came between.
+            return;
+        }
+        if !link_exists(&leg.host_veth) {
+            info!(pod = %leg.pod(), "its veth {} is gone: removing its port and its lease", leg.host_veth);
+            if let Err(error) = self.take_away(subnet, &leg.sandbox, &leg.ifname).await {
+                warn!(pod = %leg.pod(), "{error}");
+            }
+            return;
+        }
+        let held = leases.iter().find(|lease| lease.address == leg.ip);
+        if held.is_some_and(|lease| lease.container_id == leg.sandbox && lease.ifname == leg.ifname) {
+            return;
+        }
+        let (sandbox, ifname, ip) = (leg.sandbox.clone(), leg.ifname.clone(), leg.ip);
+        match self.ipam(subnet, move |ipam| ipam.adopt(&sandbox, &ifname, ip)).await {
+            Ok(()) => {
+                warn!(pod = %leg.pod(), %ip, "its lease was missing or damaged: written again");
+                self.repaired(&metrics::LEASE);
+            }
+            Err(error) => warn!(pod = %leg.pod(), %ip, "its lease can't be written again: {error}"),
+        }
+    }
+
+    /// A lease without a port.
+    async fn settle_lease(&self, subnet: Ipv4Net, lease: &Lease) {
+        let Lease { address, container_id, ifname } = lease;
+        if validate::container_id(container_id).is_err() || validate::ifname(ifname).is_err() {
+            warn!(%address, "its lease file names no container: removing it");
+            let address = *address;
+            if let Err(error) = self.ipam(subnet, move |ipam| ipam.forget(address)).await {
+                warn!(%address, "{error}");
+            }
+            self.repaired(&metrics::LEASE);
+            return;
+        }
+        let lock = self.lock(container_id);
+        let Ok(_guard) = lock.try_lock() else { return };
+        if self.leg(container_id).is_some()
+            || !self.leases_of(container_id).await.is_ok_and(|now| now.contains(address))
+        {
+            return;
+        }
+        let host_veth = host_veth_name(container_id, ifname);
+        let alias = link_alias(&host_veth).await.and_then(|alias| alias.parse::<Alias>().ok());
+        let Some(Alias { namespace, name, uid }) = alias else {
+            info!(%address, sandbox = container_id, "left by a request that did not end: removing it");
+            if let Err(error) = self.take_away(subnet, container_id, ifname).await {
+                warn!(%address, "{error}");
+            }
+            self.repaired(&metrics::LEASE);
+            return;
+        };
+        let leg = Leg {
+            host_veth,
+            sandbox: container_id.clone(),
+            ifname: ifname.clone(),
+            ip: *address,
+            namespace,
+            name,
+            uid,
+            port: self.last_port(container_id),
+        };
+        match self.add_port(&leg).await {
+            Ok(()) => {
+                warn!(pod = %leg.pod(), "its port was missing: made again");
+                self.repaired(&metrics::PORT);
+            }
+            Err(error) => warn!(pod = %leg.pod(), "its port is missing and can't be made again: {error}"),
+        }
+    }
+
+    /// CNI GC: removes every attachment but the named ones, best effort.
+    ///
+    /// # Errors
+    /// Code 7 without a list; code 11 naming what could not be removed.
+    pub async fn gc(&self, request: &Request) -> Result<(), CniError> {
+        let valid: BTreeSet<ValidAttachment> =
+            NetConf::parse(&request.config)?.valid_attachments()?.into_iter().collect();
+        let network = self.current_status().network.ok_or_else(|| {
+            CniError::new(ErrorCode::TRY_AGAIN_LATER, "the node's network is not set up yet")
+        })?;
+        let subnet = network.local_subnet;
+        let of = |container_id: &str, ifname: &str| ValidAttachment {
+            container_id: container_id.to_owned(),
+            ifname: ifname.to_owned(),
+        };
+        let mut ours: BTreeSet<ValidAttachment> =
+            legs(&self.ovsdb.replica()).iter().map(|leg| of(&leg.sandbox, &leg.ifname)).collect();
+        let leases = self.ipam(subnet, |ipam| ipam.leases()).await?;
+        ours.extend(leases.iter().map(|lease| of(&lease.container_id, &lease.ifname)));
+        let mut problems = Vec::new();
+        for gone in ours.difference(&valid) {
+            let ValidAttachment { container_id, ifname } = gone;
+            let lock = self.lock(container_id);
+            // One that is being added can't be in the list yet.
+            let Ok(_guard) = lock.try_lock() else { continue };
+            info!(sandbox = container_id, ifname, "not in use any more, says the runtime: removing it");
+            if let Err(error) = self.take_away(subnet, container_id, ifname).await {
+                problems.push(format!("{container_id}: {error}"));
+            }
+        }
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(CniError::new(ErrorCode::TRY_AGAIN_LATER, problems.join("; "))),
+        }
+    }
+
+    /// Removes what there is of an attachment. The caller holds the sandbox's lock.
+    pub(super) async fn take_away(
+        &self,
+        subnet: Ipv4Net,
+        container_id: &str,
+        ifname: &str,
+    ) -> Result<(), CniError> {
+        let veth = host_veth_name(container_id, ifname);
+        let of_it = |leg: &Leg| leg.ifname == ifname;
+        if let Some(leg) = self.leg(container_id).filter(of_it) {
+            self.forget_port(&leg).await?;
+            delete_port(&self.ovsdb, BRIDGE, &leg.host_veth)
+                .await
+                .map_err(|error| super::pods::step("port", error))?;
+        }
+        // Any that the first request of a sandbox has left; the name says whose it is.
+        sandbox::unwire(&veth).await.map_err(|error| super::pods::step("veth", error))?;
+        self.release(subnet, container_id, ifname).await
+    }
+}
