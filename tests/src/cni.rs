@@ -3,12 +3,13 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Mutex;
 
 use anyhow::{Context, ensure};
 use controller::node::netns::NetNs;
 use serde_json::Value;
 
-use crate::{Lab, binary, both};
+use crate::{Lab, binary, both, run};
 
 /// A pod's sandbox: a network namespace and a container id. The namespace goes away with this.
 pub struct Sandbox {
@@ -17,6 +18,8 @@ pub struct Sandbox {
     /// `CNI_CONTAINERID`.
     pub container_id: String,
     netns: String,
+    /// What its last ADD gave.
+    result: Mutex<Value>,
 }
 
 impl Sandbox {
@@ -27,13 +30,45 @@ impl Sandbox {
     pub fn new(lab: &Lab, n: usize) -> anyhow::Result<Self> {
         let netns = format!("{}.sandbox.{n}", lab.name());
         NetNs::create_named(&netns)?;
-        Ok(Self { name: format!("pod-{n}"), container_id: format!("{:064x}", n + 1), netns })
+        Ok(Self {
+            name: format!("pod-{n}"),
+            container_id: format!("{:064x}", n + 1),
+            netns,
+            result: Mutex::default(),
+        })
     }
 
     /// The path of its namespace.
     #[must_use]
     pub fn netns(&self) -> PathBuf {
         Path::new("/run/netns").join(&self.netns)
+    }
+
+    /// The name of its namespace.
+    #[must_use]
+    pub fn netns_name(&self) -> &str {
+        &self.netns
+    }
+
+    /// The address that it has.
+    ///
+    /// # Errors
+    /// It has none.
+    pub fn address(&self) -> anyhow::Result<String> {
+        let shown = run(Command::new("ip").args(["-n", &self.netns, "-o", "-4", "addr", "show", "eth0"]))?;
+        let address = shown.split_whitespace().nth(3).and_then(|net| net.split('/').next());
+        Ok(address.with_context(|| shown.clone())?.to_owned())
+    }
+
+    /// Pings another one.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub fn reaches(&self, other: &Self) -> anyhow::Result<()> {
+        let address = other.address()?;
+        let mut ping = Command::new("ip");
+        ping.args(["netns", "exec", &self.netns, "ping", "-c", "1", "-W", "2", &address]);
+        run(&mut ping).map(|_| ())
     }
 
     /// Runs the plugin to its end. `change` may alter the environment before.
@@ -46,9 +81,33 @@ impl Sandbox {
         socket: &Path,
         change: impl FnOnce(&mut Command),
     ) -> anyhow::Result<Output> {
-        let config = serde_json::json!({
-            "cniVersion": "1.0.0", "name": "openshift-sdn", "type": "openshift-sdn", "socket": socket,
-        });
+        let mut config = serde_json::json!({ "cniVersion": "1.0.0", "socket": socket });
+        if command == "CHECK" {
+            config["prevResult"] = self.result.lock().map(|result| result.clone()).unwrap_or_default();
+        }
+        let output = self.call_with(command, &config, change)?;
+        if command == "ADD" && output.status.success() {
+            let result = serde_json::from_slice(&output.stdout)?;
+            if let Ok(mut last) = self.result.lock() {
+                *last = result;
+            }
+        }
+        Ok(output)
+    }
+
+    /// The same with a network configuration; its name and type are added.
+    ///
+    /// # Errors
+    /// The plugin can't be started.
+    pub fn call_with(
+        &self,
+        command: &str,
+        config: &Value,
+        change: impl FnOnce(&mut Command),
+    ) -> anyhow::Result<Output> {
+        let mut config = config.clone();
+        config["name"] = "openshift-sdn".into();
+        config["type"] = "openshift-sdn".into();
         let mut plugin = Command::new(binary("openshift-sdn")?);
         plugin
             .env_clear()
@@ -63,7 +122,8 @@ impl Sandbox {
             .stderr(Stdio::piped());
         change(&mut plugin);
         let mut child = plugin.spawn()?;
-        child.stdin.take().context("no stdin")?.write_all(config.to_string().as_bytes())?;
+        // One that refuses the call need not read its input.
+        let _ = child.stdin.take().context("no stdin")?.write_all(config.to_string().as_bytes());
         Ok(child.wait_with_output()?)
     }
 
@@ -110,4 +170,37 @@ pub fn error_of(output: &Output) -> anyhow::Result<(u64, String)> {
     let error: Value = serde_json::from_slice(&output.stdout).with_context(|| both(output))?;
     let code = error["code"].as_u64().context("no code")?;
     Ok((code, format!("{} {}", error["msg"], error["details"])))
+}
+
+/// The addresses that a lab's first node has leased.
+///
+/// # Errors
+/// The lease directory can't be read.
+pub fn leases(lab: &Lab) -> anyhow::Result<Vec<String>> {
+    let status = lab.status()?;
+    let name = status["nodes"][0]["name"].as_str().context("no node in the status")?.to_owned();
+    let leases = lab.ovs_dir(&name)?.join("../leases/openshift-sdn");
+    Ok(std::fs::read_dir(&leases)?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.parse::<std::net::Ipv4Addr>().is_ok())
+        .collect())
+}
+
+/// No port, no queue, no flow, no lease, no veth of a pod on `node1`.
+///
+/// # Errors
+/// Something is.
+pub fn nothing_is_left(lab: &Lab) -> anyhow::Result<()> {
+    lab.ask(&["diff"])?;
+    let interfaces = lab.ovs("node1", &["ovs-vsctl", "list", "Interface"])?;
+    ensure!(!interfaces.contains("sandbox"), "{interfaces}");
+    let queues = lab.ovs("node1", &["ovs-vsctl", "list", "QoS"])?;
+    ensure!(queues.trim().is_empty(), "{queues}");
+    let flows = lab.ovs("node1", &["ovs-ofctl", "-O", "OpenFlow13", "dump-flows", "br0", "table=70"])?;
+    ensure!(!flows.contains("priority=100"), "{flows}");
+    let links = lab.inside("node/node1", &["ip", "-brief", "link"]).output()?;
+    ensure!(!both(&links).contains("veth"), "{}", both(&links));
+    let leases = leases(lab)?;
+    ensure!(leases.is_empty(), "leases {leases:?}");
+    Ok(())
 }

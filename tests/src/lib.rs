@@ -6,6 +6,7 @@
 
 pub mod cni;
 pub mod frames;
+pub mod http;
 pub mod kube;
 pub mod random;
 

@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 
 use anyhow::ensure;
-use tests::cni::{Sandbox, error_of, socket};
-use tests::{Lab, both};
+use tests::Lab;
+use tests::cni::{Sandbox, error_of, nothing_is_left, socket};
 
 #[test]
 fn the_same_again_is_the_same_and_something_else_is_refused() -> anyhow::Result<()> {
@@ -82,22 +82,4 @@ fn twenty_at_once_have_twenty_addresses_and_ports() -> anyhow::Result<()> {
     lab.ask(&["diff"])?;
     all_at_once("DEL")?;
     nothing_is_left(&lab)
-}
-
-/// No port, no flow, no lease, no veth of a pod.
-fn nothing_is_left(lab: &Lab) -> anyhow::Result<()> {
-    lab.ask(&["diff"])?;
-    let interfaces = lab.ovs("node1", &["ovs-vsctl", "list", "Interface"])?;
-    ensure!(!interfaces.contains("sandbox"), "{interfaces}");
-    let flows = lab.ovs("node1", &["ovs-ofctl", "-O", "OpenFlow13", "dump-flows", "br0", "table=70"])?;
-    ensure!(!flows.contains("priority=100"), "{flows}");
-    let links = lab.inside("node/node1", &["ip", "-brief", "link"]).output()?;
-    ensure!(!both(&links).contains("veth"), "{}", both(&links));
-    let leases = lab.ovs_dir("node1")?.join("../leases/openshift-sdn");
-    let left: Vec<_> = std::fs::read_dir(&leases)?
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| name.parse::<std::net::Ipv4Addr>().is_ok())
-        .collect();
-    ensure!(left.is_empty(), "leases {left:?}");
-    Ok(())
 }

@@ -1,0 +1,13 @@
+//! The node agent against real Open vSwitch: what it says of itself, and what becomes of it when things are changed
+//! or break under it.
+
+#![allow(clippy::indexing_slicing, reason = "a test may stop at the first surprise")]
+
+#[path = "node/contract.rs"]
+mod contract;
+#[path = "node/crash.rs"]
+mod crash;
+#[path = "node/drift.rs"]
+mod drift;
+#[path = "node/health.rs"]
+mod health;
