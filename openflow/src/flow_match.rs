@@ -3,6 +3,7 @@
 use smallvec::SmallVec;
 
 use crate::field::{Field, Prerequisite, ones};
+use crate::wire::number;
 
 /// A conjunction of field tests: `field & mask == value`, in canonical form.
 ///
@@ -32,7 +33,6 @@ struct Entry {
 
 /// Takes one entry off the front of the packed form.
 fn unpack<'a>(bytes: &mut &'a [u8]) -> Option<Entry> {
-    let number = |bytes: &'a [u8]| bytes.iter().fold(0, |n: u128, &byte| n << 8 | u128::from(byte));
     let (&index, rest) = bytes.split_first()?;
     let field = Field::from_index(index)?;
     let (value, rest) = rest.split_at_checked(field.info().bytes.into())?;
@@ -42,10 +42,14 @@ fn unpack<'a>(bytes: &mut &'a [u8]) -> Option<Entry> {
 }
 
 impl Entry {
-    fn packed(&self) -> impl Iterator<Item = u8> {
+    fn packed(&self) -> SmallVec<[u8; 33]> {
+        let mut packed = SmallVec::new();
+        packed.push(self.field.index() as u8);
         let skip = 16 - usize::from(self.field.info().bytes);
-        let number = move |n: u128| n.to_be_bytes().into_iter().skip(skip);
-        std::iter::once(self.field.index() as u8).chain(number(self.value)).chain(number(self.mask))
+        for number in [self.value, self.mask] {
+            packed.extend_from_slice(number.to_be_bytes().get(skip..).unwrap_or_default());
+        }
+        packed
     }
 }
 
@@ -146,9 +150,11 @@ impl Match {
 
     fn put(&mut self, field: Field, value: u128, mask: u128) {
         let (start, end) = self.place(field);
-        self.entries.drain(start..end);
+        if start < end {
+            self.entries.drain(start..end);
+        }
         if mask != 0 {
-            self.entries.insert_many(start, Entry { field, value, mask }.packed());
+            self.entries.insert_from_slice(start, &Entry { field, value, mask }.packed());
         }
     }
 
@@ -284,7 +290,7 @@ impl Match {
     pub fn with_values(&self, value: impl Fn(Field) -> u128) -> Match {
         let mut entries = SmallVec::with_capacity(self.entries.len());
         for (field, _, mask) in self.iter() {
-            entries.extend(Entry { field, value: value(field) & mask, mask }.packed());
+            entries.extend_from_slice(&Entry { field, value: value(field) & mask, mask }.packed());
         }
         Match { entries, wide: self.wide.clone() }
     }
@@ -307,10 +313,13 @@ impl Match {
 
 /// First 32-bit register, number of registers and width of each, of `xregN` and `xxregN`.
 fn split_register(field: Field) -> Option<(u8, u8, u16)> {
-    (0..8)
-        .find(|&n| Field::xreg(n) == Some(field))
-        .map(|n| (n * 2, 2, 32))
-        .or_else(|| (0..4).find(|&n| Field::xxreg(n) == Some(field)).map(|n| (n * 4, 4, 32)))
+    let number = |first: Field, count: usize| {
+        field.index().checked_sub(first.index()).filter(|n| *n < count).map(|n| n as u8)
+    };
+    match number(Field::XREG0, 8) {
+        Some(n) => Some((n * 2, 2, 32)),
+        None => number(Field::XXREG0, 4).map(|n| (n * 4, 4, 32)),
+    }
 }
 
 /// A 16-bit port number of OpenFlow 1.0 in 32 bits: the reserved ones from 0xff00 move to 0xffffff00.

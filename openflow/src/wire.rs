@@ -148,7 +148,7 @@ impl<'a> Reader<'a> {
 
     /// A big-endian number of 1 to 16 bytes.
     pub(crate) fn number(&mut self, n: usize) -> Result<u128> {
-        Ok(self.bytes(n)?.iter().fold(0, |acc, &byte| acc << 8 | u128::from(byte)))
+        self.bytes(n).map(number)
     }
 
     pub(crate) fn skip(&mut self, n: usize) -> Result<()> {
@@ -197,6 +197,18 @@ impl<'a> Reader<'a> {
         let bytes = self.bytes(n)?;
         let bytes = bytes.get(..n.saturating_sub(1)).unwrap_or(bytes);
         Ok(name_from(bytes.split(|&b| b == 0).next().unwrap_or(bytes)))
+    }
+}
+
+/// A big-endian number of at most 16 bytes.
+#[inline]
+pub(crate) fn number(bytes: &[u8]) -> u128 {
+    // Most fields are as wide as a machine's own numbers.
+    match *bytes {
+        [a] => a.into(),
+        [a, b] => u16::from_be_bytes([a, b]).into(),
+        [a, b, c, d] => u32::from_be_bytes([a, b, c, d]).into(),
+        _ => bytes.iter().fold(0, |number, &byte| number << 8 | u128::from(byte)),
     }
 }
 
