@@ -41,15 +41,33 @@ fn unpack<'a>(bytes: &mut &'a [u8]) -> Option<Entry> {
     Some(Entry { field, value: number(value), mask: number(mask) })
 }
 
+/// An entry as it stands among the others: field, value, mask.
+struct Packed {
+    bytes: [u8; 33],
+    len: usize,
+}
+
 impl Entry {
-    fn packed(&self) -> SmallVec<[u8; 33]> {
-        let mut packed = SmallVec::new();
-        packed.push(self.field.index() as u8);
-        let skip = 16 - usize::from(self.field.info().bytes);
-        for number in [self.value, self.mask] {
-            packed.extend_from_slice(number.to_be_bytes().get(skip..).unwrap_or_default());
+    #[inline]
+    fn packed(&self) -> Packed {
+        let n = usize::from(self.field.info().bytes);
+        // All 16 bytes are copied, whatever the width: what follows the value is overwritten or left out.
+        let shift = 128 - 8 * n as u32;
+        let mut bytes = [0; 33];
+        bytes[0] = self.field.index() as u8;
+        for (at, number) in [(1, self.value), (1 + n, self.mask)] {
+            if let Some(slot) = bytes.get_mut(at..at + 16) {
+                slot.copy_from_slice(&(number << shift).to_be_bytes());
+            }
         }
-        packed
+        Packed { bytes, len: 1 + 2 * n }
+    }
+}
+
+impl std::ops::Deref for Packed {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or(&self.bytes)
     }
 }
 

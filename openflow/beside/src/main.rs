@@ -1,6 +1,7 @@
 //! Encode and decode beside two other implementations, on the same messages: the crate `rovs-openflow`, and os-ken in
 //! Python (`make target/os-ken/installed`). `make bench` runs it.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::io::Write;
@@ -17,7 +18,7 @@ const FLOW: &str = "table=70,priority=100,cookie=0x1234,ip,nw_dst=10.128.3.4 \
                     actions=load:0x82f8b2->NXM_NX_REG1[],load:0x7->NXM_NX_REG2[],goto_table:80";
 /// Flows in a part of a dump.
 const FLOWS: usize = 100;
-/// How often each is measured; the best counts.
+/// How often each is measured.
 const ROUNDS: usize = 7;
 
 fn main() {
@@ -36,52 +37,76 @@ fn main() {
     let theirs = rovs_flow();
     assert_eq!(theirs.to_message(Version::Of13, 7).encode()[..], flow_mod_bytes[..], "not the same message");
 
-    let mut buffer = BytesMut::with_capacity(1 << 16);
-    let mut reuse = |envelope: &Envelope| {
-        buffer.clear();
-        black_box(envelope).encode(&mut buffer).unwrap();
-    };
-    let ours = [
-        ("encode a flow-mod", time(|| reuse(&flow_mod))),
-        ("decode a flow-mod", time(|| drop(black_box(Envelope::decode(black_box(&flow_mod_bytes)))))),
-        ("encode a dump's part", time(|| reuse(&dump))),
-        ("decode a dump's part", time(|| drop(black_box(Envelope::decode(black_box(&dump_bytes)))))),
-    ];
-    let rovs = BTreeMap::from([
+    let buffer = RefCell::new(BytesMut::with_capacity(1 << 16));
+    let mut works: Vec<Work<'_>> = vec![
+        ("openflow", "encode a flow-mod", Box::new(|| reuse(&flow_mod, &buffer))),
+        ("openflow", "decode a flow-mod", Box::new(|| decode(&flow_mod_bytes))),
+        ("openflow", "encode a dump's part", Box::new(|| reuse(&dump, &buffer))),
+        ("openflow", "decode a dump's part", Box::new(|| decode(&dump_bytes))),
         (
+            "rovs-openflow",
             "encode a flow-mod",
-            time(|| drop(black_box(black_box(&theirs).to_message(Version::Of13, 7).encode()))),
+            Box::new(|| drop(black_box(black_box(&theirs).to_message(Version::Of13, 7).encode()))),
         ),
-        ("decode a dump's part", time(|| rovs_decode(black_box(&dump_bytes)))),
-    ]);
+        ("rovs-openflow", "decode a dump's part", Box::new(|| rovs_decode(black_box(&dump_bytes)))),
+    ];
+    // With words, only what they name, and without os-ken: for a profiler.
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    works.retain(|(who, what, _)| wanted.iter().all(|word| who.contains(word) || what.contains(word)));
+    let times = times(&mut works);
+    if !wanted.is_empty() {
+        times.iter().for_each(|((who, what), time)| println!("{who}: {what}: {time:.2?}"));
+        return;
+    }
+    let beside = |who: &'static str, what: &'static str| times.get(&(who, what));
     let os_ken = os_ken(&[("flow-mod", &flow_mod_bytes), ("dump's part", &dump_bytes)]);
-    println!("a dump's part has {FLOWS} flows; times are the best of {ROUNDS} rounds");
-    for (what, ours) in ours {
+    println!("a dump's part has {FLOWS} flows; times are medians of {ROUNDS} rounds");
+    for what in ["encode a flow-mod", "decode a flow-mod", "encode a dump's part", "decode a dump's part"] {
+        let Some(ours) = beside("openflow", what) else { continue };
         println!("{what}: openflow {ours:.2?}");
-        let beside = |name: &str, theirs: Option<&Duration>, aim: u32| match theirs {
+        let compare = |name: &str, theirs: Option<&Duration>, aim: u32| match theirs {
             Some(theirs) => {
                 let ratio = theirs.as_secs_f64() / ours.as_secs_f64();
                 println!("  {name} {theirs:.2?}, {ratio:.1} times as long (aim: at least {aim})");
             }
             None => println!("  {name} cannot do it"),
         };
-        beside("rovs-openflow", rovs.get(what), 2);
-        beside("os-ken", os_ken.get(what), 50);
+        compare("rovs-openflow", beside("rovs-openflow", what), 2);
+        compare("os-ken", os_ken.get(what), 50);
     }
 }
 
-/// Time of one call.
-fn time(mut work: impl FnMut()) -> Duration {
-    let mut best = Duration::MAX;
+/// Who does what, and how.
+type Work<'a> = (&'static str, &'static str, Box<dyn FnMut() + 'a>);
+
+fn reuse(envelope: &Envelope, buffer: &RefCell<BytesMut>) {
+    let mut buffer = buffer.borrow_mut();
+    buffer.clear();
+    black_box(envelope).encode(&mut buffer).unwrap();
+}
+
+fn decode(bytes: &[u8]) {
+    drop(black_box(Envelope::decode(black_box(bytes))));
+}
+
+/// Median time of one call of each. They take turns, so that what else the machine does meets all of them.
+fn times(works: &mut [Work<'_>]) -> BTreeMap<(&'static str, &'static str), Duration> {
+    let mut rounds: BTreeMap<_, Vec<Duration>> = BTreeMap::new();
     for _ in 0..ROUNDS {
-        let (start, mut calls) = (Instant::now(), 0);
-        while start.elapsed() < Duration::from_millis(100) {
-            (0..100).for_each(|_| work());
-            calls += 100;
+        for (who, what, work) in works.iter_mut() {
+            let (start, mut calls) = (Instant::now(), 0);
+            while start.elapsed() < Duration::from_millis(100) {
+                (0..100).for_each(|_| work());
+                calls += 100;
+            }
+            rounds.entry((*who, *what)).or_default().push(start.elapsed() / calls);
         }
-        best = best.min(start.elapsed() / calls);
     }
-    best
+    let median = |mut all: Vec<Duration>| {
+        all.sort();
+        all[all.len() / 2]
+    };
+    rounds.into_iter().map(|(key, all)| (key, median(all))).collect()
 }
 
 /// The flow of [`FLOW`] as that crate has it.

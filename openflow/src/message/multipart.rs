@@ -686,8 +686,13 @@ fn list<'a, T>(r: &mut Reader<'a>, take: impl Fn(&mut Reader<'a>) -> Result<T>) 
         let before = r.remaining();
         entries.push(take(r)?);
         // An entry of no bytes would never end.
-        if r.remaining() == before {
+        let len = before - r.remaining();
+        if len == 0 {
             return Err(r.invalid(ErrorCode::BRC_BAD_LEN));
+        }
+        if entries.len() == 1 {
+            // The others are often as long as the first.
+            entries.reserve(r.remaining() / len);
         }
     }
     Ok(entries)
