@@ -31,7 +31,7 @@ mod switch;
 mod table_features;
 mod tlv;
 
-pub use async_config::AsyncConfig;
+pub use async_config::{AsyncConfig, AsyncEvent, AsyncProperty};
 #[cfg(feature = "tokio")]
 pub(crate) use bundle::encode_bundle_add;
 pub use bundle::{BundleAdd, BundleControl, BundleControlType, BundleFlags};
@@ -437,7 +437,7 @@ pub enum Message {
     /// assert_eq!(Envelope::new(1, message).to_string(), "ONFT_FLOW_MONITOR_RESUMED (OF1.3) (xid=0x1):");
     /// ```
     FlowMonitorResumed,
-    /// `NXT_SET_PACKET_IN_FORMAT`: 0 OpenFlow's, 1 Nicira's first, 2 [`PacketIn2`].
+    /// `NXT_SET_PACKET_IN_FORMAT`: 0 [`Message::PacketIn`], 1 [`Message::NxPacketIn`], 2 [`Message::PacketIn2`].
     ///
     /// ```
     /// # use openflow::{message::*, *};
@@ -454,6 +454,15 @@ pub enum Message {
     /// assert!(text.starts_with("NXT_SET_ASYNC_CONFIG (OF1.3) (xid=0x1):\n primary:\n       PACKET_IN: (off)\n     PORT_STATUS: (off)\n    FLOW_REMOVED: idle hard delete"));
     /// ```
     NxSetAsync(AsyncConfig),
+    /// `NXT_SET_ASYNC_CONFIG2`: like OpenFlow 1.4's own message, property by property.
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let status = AsyncProperty { event: AsyncEvent::PortStatus, slave: false, mask: 0b101 };
+    /// let text = Envelope::new(1, Message::NxSetAsync2(vec![status])).to_string();
+    /// assert!(text.starts_with("NXT_SET_ASYNC_CONFIG2 (OF1.3) (xid=0x1):\n primary:\n       PACKET_IN: (off)\n     PORT_STATUS: add modify"));
+    /// ```
+    NxSetAsync2(Vec<AsyncProperty>),
     /// `NXT_SET_CONTROLLER_ID`: which `controller` actions come to this connection.
     ///
     /// ```
@@ -462,6 +471,24 @@ pub enum Message {
     /// assert_eq!(Envelope::new(1, message).to_string(), "NXT_SET_CONTROLLER_ID (OF1.3) (xid=0x1): id=5");
     /// ```
     SetControllerId(u16),
+    /// `NXT_PACKET_IN`: a packet in Nicira's first format, 1 in [`Message::SetPacketInFormat`].
+    ///
+    /// ```
+    /// # use openflow::{message::*, *};
+    /// let message = Message::NxPacketIn(PacketIn {
+    ///     buffer_id: NO_BUFFER,
+    ///     total_len: 60,
+    ///     reason: PacketInReason::NO_MATCH,
+    ///     table: 3,
+    ///     cookie: 0x1234,
+    ///     fields: "reg0=5,in_port=7".parse()?,
+    ///     data: vec![0; 60],
+    /// });
+    /// let text = Envelope::new(1, message).to_string();
+    /// assert_eq!(text, "NXT_PACKET_IN (OF1.3) (xid=0x1): table_id=3 cookie=0x1234 total_len=60 reg0=0x5,in_port=7 (via no_match) data_len=60 (unbuffered)");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    NxPacketIn(PacketIn),
     /// `NXT_PACKET_IN2`.
     ///
     /// ```

@@ -11,8 +11,12 @@ use bytes::BytesMut;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 
+use crate::action::{Ct, Nat, NatKind};
+use crate::message::{MultipartReply, MultipartRequest};
 use crate::wire::trace;
-use crate::{Action, Envelope, Field, FlowMod, FlowModCommand, Instruction, Message};
+use crate::{
+    Action, Envelope, Field, Flow, FlowMod, FlowModCommand, Instruction, Match, Message, Subfield, WideField,
+};
 
 #[path = "../tests/support/generate.rs"]
 mod generate;
@@ -47,22 +51,61 @@ fn messages() -> Vec<Message> {
             Message::MultipartReply { reply, .. } => format!("reply {}", variant(reply)),
             other => variant(other),
         };
-        // A reply without entries would show nothing.
+        // A list without entries would show nothing.
         let len = |message: &Message| match encode(message.clone()).len() {
-            n if n <= 24 && name.starts_with("reply") => usize::MAX,
+            n if n <= 24 && (name.starts_with("reply") || name == "NxSetAsync2") => usize::MAX,
             n => n,
         };
         if found.get(&name).is_none_or(|best| len(&message) < len(best)) {
             found.insert(name, message);
         }
     }
-    found.into_values().collect()
+    let (experimenter, kind, body) = (0xff00_0001, 2, vec![0xab; 4]);
+    let further = [
+        Message::Experimenter { experimenter, kind, body: body.clone() },
+        Message::Unknown { kind: 99, body: body.clone() },
+        Message::MultipartRequest {
+            more: false,
+            request: MultipartRequest::Experimenter { experimenter, kind, body: body.clone() },
+        },
+        Message::MultipartRequest {
+            more: false,
+            request: MultipartRequest::Unknown { kind: 99, body: body.clone() },
+        },
+        Message::MultipartReply {
+            more: false,
+            reply: MultipartReply::Experimenter { experimenter, kind, body: body.clone() },
+        },
+        Message::MultipartReply { more: false, reply: MultipartReply::Unknown { kind: 99, body } },
+    ];
+    found.into_values().chain(further).collect()
 }
 
 fn corpus(name: &str) -> Vec<String> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(name);
     let text = std::fs::read_to_string(path).unwrap();
     text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect()
+}
+
+/// Fields of which a match holds others instead: they stand in actions.
+fn is_view(field: Field) -> bool {
+    let views = [Field::IN_PORT_16, Field::NW_TOS, Field::VLAN_TCI];
+    let registers = (0..8).filter_map(Field::xreg).chain((0..4).filter_map(Field::xxreg));
+    registers.chain(views).any(|view| view == field)
+}
+
+/// Matches of fields that the corpus cannot have, since `ovs-ofctl` does not know them or prints them otherwise, and of
+/// all tunnel options.
+fn further_matches() -> Vec<Match> {
+    let eth = |eth_type: u32| Match::new().with(Field::ETH_TYPE, eth_type);
+    let options = (0..64).filter_map(Field::tun_metadata);
+    vec![
+        Match::new().with(Field::IN_PORT, 3u32).with(Field::IN_PHY_PORT, 5u32),
+        eth(0x86dd).with_masked(Field::IPV6_EXTHDR, 0x10u32, 0x11u32),
+        eth(0x88e7).with(Field::PBB_ISID, 0x1234u32).with(Field::PBB_UCA, 1u32),
+        Match::new().with(Field::TUN_GTPU_FLAGS, 0x30u32).with(Field::TUN_GTPU_MSGTYPE, 255u32),
+        options.enumerate().fold(Match::new(), |all, (n, option)| all.with(option, n as u32 + 1)),
+    ]
 }
 
 /// For each field the first flow of the corpus that matches it, for each action the first that has it.
@@ -85,6 +128,8 @@ fn flows() -> (Vec<Message>, Vec<Message>) {
             fields.push(Message::FlowMod(flow_mod));
         }
     }
+    let flow_of = |fields| Message::FlowMod(FlowMod::add(Flow { fields, ..Flow::default() }));
+    fields.extend(further_matches().into_iter().map(flow_of));
     let mut seen = BTreeSet::new();
     let mut actions = Vec::new();
     for line in corpus("actions.txt") {
@@ -104,6 +149,34 @@ fn flows() -> (Vec<Message>, Vec<Message>) {
             actions.push(Message::FlowMod(flow_mod));
         }
     }
+    // What the text of Open vSwitch does not have, or has under another name.
+    let loads = Field::all()
+        .filter(|field| is_view(*field))
+        .filter_map(|field| Some(Action::Load { dst: Subfield::bits(field, 0, 0)?, value: 1 }));
+    let nat = Action::Nat(Box::new(Nat { kind: Some(NatKind::Src), ..Nat::default() }));
+    let foreign = [
+        Action::CopyTtlOut,
+        Action::CopyTtlIn,
+        Action::PushPbb(0x88e7),
+        Action::PopPbb,
+        Action::SetTunnel(5),
+        Action::SetTunnel(1 << 32),
+        Action::Ct(Box::new(Ct {
+            commit: true,
+            exec: vec![Action::SetField { field: Field::CT_MARK, value: 1, mask: u32::MAX.into() }, nat],
+            ..Ct::default()
+        })),
+    ];
+    for list in [loads.collect(), foreign.to_vec()] {
+        let instructions = vec![Instruction::ApplyActions(list)];
+        actions.push(Message::FlowMod(FlowMod::add(Flow { instructions, ..Flow::default() })));
+    }
+    // A type that nobody has, and an experimenter's.
+    let unknown = Instruction::Unknown { kind: 99, raw: vec![0, 99, 0, 8, 1, 2, 3, 4] };
+    let raw = vec![0xff, 0xff, 0, 16, 0xff, 0, 0, 1, 0, 1, 2, 3, 4, 5, 6, 7];
+    let action = Instruction::ApplyActions(vec![Action::Unknown { kind: 0xffff, raw }]);
+    let instructions = vec![action, unknown];
+    actions.push(Message::FlowMod(FlowMod::add(Flow { instructions, ..Flow::default() })));
     (fields, actions)
 }
 
@@ -114,7 +187,8 @@ fn annotated(bytes: &[u8]) -> String {
         text += &format!("# {line}\n");
     }
     let mut reads = trace::record(|| drop(Envelope::decode(bytes)));
-    // Some fields are looked at twice.
+    // A property's padding is read before its value, and some fields are looked at twice.
+    reads.sort_by_key(|(offset, ..)| *offset);
     let mut end = 0;
     reads.retain(|(offset, len, _)| {
         let is_new = *offset >= end && *len > 0;
@@ -129,13 +203,23 @@ fn annotated(bytes: &[u8]) -> String {
         }
     };
     for ((offset, len, _), name) in reads.iter().zip(layout::names(bytes, &reads)) {
-        // What nobody reads is padding.
-        line(&bytes[at..*offset], "pad");
+        line(&bytes[at..*offset], unread(&bytes[at..*offset]));
         line(&bytes[*offset..offset + len], &name);
         at = offset + len;
     }
-    line(&bytes[at..], "pad");
+    line(&bytes[at..], unread(&bytes[at..]));
     text
+}
+
+/// What nobody reads is padding.
+fn unread(bytes: &[u8]) -> &'static str {
+    assert!(bytes.iter().all(|byte| *byte == 0), "not padding, but not read: {bytes:02x?}");
+    "pad"
+}
+
+fn bytes_of(vector: &str) -> Vec<u8> {
+    let hex = vector.lines().filter_map(|line| line.split('#').next()).flat_map(str::split_whitespace);
+    hex.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
 }
 
 fn check(name: &str, messages: Vec<Message>) {
@@ -146,12 +230,7 @@ fn check(name: &str, messages: Vec<Message>) {
     let text = std::fs::read_to_string(path(name)).unwrap();
     let mut count = 0;
     for vector in text.split("\n\n") {
-        let bytes: Vec<u8> = vector
-            .lines()
-            .filter_map(|line| line.split('#').next())
-            .flat_map(str::split_whitespace)
-            .map(|pair| u8::from_str_radix(pair, 16).unwrap())
-            .collect();
+        let bytes = bytes_of(vector);
         let envelope = Envelope::decode(&bytes).unwrap_or_else(|error| panic!("{error}\n{vector}"));
         let mut again = BytesMut::new();
         envelope.encode(&mut again).unwrap();
@@ -181,22 +260,103 @@ fn a_vector_for_each_action() {
     check("actions.hex", actions);
 }
 
-/// The corpus, and so the vectors, leaves out only fields that Open vSwitch does not know or turns into others.
-#[test]
-fn corpus_matches_every_field() {
-    let (messages, _) = flows();
-    let mut missing: BTreeSet<&str> =
-        Field::all().filter(|field| !field.is_tun_metadata()).map(Field::name).collect();
-    for message in &messages {
-        if let Message::FlowMod(flow_mod) = message {
-            flow_mod.flow.fields.iter().for_each(|(field, ..)| {
-                missing.remove(field.name());
-            });
+/// Names of the variants of an enum. A variant that is not listed does not compile.
+macro_rules! variants {
+    ($of:ident: $($name:ident)*) => {{
+        let _ = |value: &$of| match value {
+            $($of::$name { .. } => {})*
+        };
+        BTreeSet::from([$(stringify!($name)),*])
+    }};
+}
+
+/// What the vectors show.
+#[derive(Default)]
+struct Shown {
+    messages: BTreeSet<String>,
+    requests: BTreeSet<String>,
+    replies: BTreeSet<String>,
+    instructions: BTreeSet<String>,
+    actions: BTreeSet<String>,
+    fields: BTreeSet<Field>,
+}
+
+impl Shown {
+    fn message(&mut self, message: &Message) {
+        self.messages.insert(variant(message));
+        match message {
+            Message::MultipartRequest { request, .. } => drop(self.requests.insert(variant(request))),
+            Message::MultipartReply { reply, .. } => drop(self.replies.insert(variant(reply))),
+            Message::FlowMod(flow_mod) => self.flow(&flow_mod.flow),
+            _ => {}
         }
     }
-    missing.retain(|name| !name.starts_with("xreg") && !name.starts_with("xxreg"));
-    let turned = ["in_port_16", "nw_tos", "vlan_tci"];
-    let unknown = ["in_phy_port", "ipv6_exthdr", "pbb_isid", "pbb_uca", "tun_gtpu_flags", "tun_gtpu_msgtype"];
-    let expected: BTreeSet<&str> = turned.into_iter().chain(unknown).collect();
-    assert_eq!(missing, expected);
+
+    fn flow(&mut self, flow: &Flow) {
+        self.fields.extend(flow.fields.iter().map(|(field, ..)| field));
+        self.fields.extend(flow.fields.wide().filter_map(|entry| match entry.field {
+            WideField::Known(field) => Some(field),
+            WideField::Unknown { .. } => None,
+        }));
+        for instruction in &flow.instructions {
+            self.instructions.insert(variant(instruction));
+            if let Instruction::ApplyActions(actions) | Instruction::WriteActions(actions) = instruction {
+                self.actions(actions);
+            }
+        }
+    }
+
+    fn actions(&mut self, actions: &[Action]) {
+        for action in actions {
+            self.actions.insert(variant(action));
+            match action {
+                Action::Load { dst, .. } => drop(self.fields.insert(dst.field)),
+                Action::Ct(ct) => self.actions(&ct.exec),
+                Action::Clone(actions) => self.actions(actions),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Every kind of message and multipart, every field, instruction and action has its vector: whoever adds one adds it to
+/// the random messages or to the corpus, and writes the vectors anew.
+#[test]
+fn nothing_lacks_a_vector() {
+    let mut shown = Shown::default();
+    for name in ["messages.hex", "fields.hex", "actions.hex"] {
+        let text = std::fs::read_to_string(path(name)).unwrap();
+        text.split("\n\n")
+            .for_each(|vector| shown.message(&Envelope::decode(&bytes_of(vector)).unwrap().message));
+    }
+    let missing = |all: BTreeSet<&'static str>, shown: &BTreeSet<String>| -> Vec<&str> {
+        all.into_iter().filter(|name| !shown.contains(*name)).collect()
+    };
+    let messages = variants!(Message:
+        Hello Error EchoRequest EchoReply FeaturesRequest FeaturesReply GetConfigRequest GetConfigReply SetConfig PacketIn
+        FlowRemoved PortStatus PacketOut FlowMod GroupMod PortMod TableMod MeterMod MultipartRequest MultipartReply
+        BarrierRequest BarrierReply QueueGetConfigRequest QueueGetConfigReply RoleRequest RoleReply GetAsyncRequest
+        GetAsyncReply SetAsync BundleControl BundleAdd FlowMonitorCancel FlowMonitorPaused FlowMonitorResumed
+        SetPacketInFormat NxSetAsync NxSetAsync2 SetControllerId NxPacketIn PacketIn2 Resume TlvTableMod TlvTableRequest
+        TlvTableReply CtFlushZone CtFlush Experimenter Unknown);
+    assert_eq!(missing(messages, &shown.messages), [""; 0]);
+    let requests = variants!(MultipartRequest:
+        Desc Flow Aggregate Table PortStats Queue Group GroupDesc GroupFeatures Meter MeterConfig MeterFeatures
+        TableFeatures PortDesc FlowMonitor Experimenter Unknown);
+    assert_eq!(missing(requests, &shown.requests), [""; 0]);
+    let replies = variants!(MultipartReply:
+        Desc Flow Aggregate Table PortStats Queue Group GroupDesc GroupFeatures Meter MeterConfig MeterFeatures
+        TableFeatures PortDesc FlowMonitor Experimenter Unknown);
+    assert_eq!(missing(replies, &shown.replies), [""; 0]);
+    let instructions =
+        variants!(Instruction: Meter ApplyActions ClearActions WriteActions WriteMetadata GotoTable Unknown);
+    assert_eq!(missing(instructions, &shown.instructions), [""; 0]);
+    let actions = variants!(Action:
+        Output Controller OutputReg OutputTrunc Group SetField SetFieldWide Move Load StackPush StackPop Resubmit Ct
+        CtClear Nat Conjunction Learn Note Multipath Bundle FinTimeout SetQueue PopQueue SetTunnel DecTtl DecTtlCntIds
+        SetIpTtl SetMplsTtl DecMplsTtl CopyTtlOut CopyTtlIn PushVlan PopVlan PushMpls PopMpls PushPbb PopPbb Sample Clone
+        CheckPktLarger Encap Decap DecNshTtl DeleteField Exit Unknown);
+    assert_eq!(missing(actions, &shown.actions), [""; 0]);
+    let fields: Vec<Field> = Field::all().filter(|field| !shown.fields.contains(field)).collect();
+    assert_eq!(fields, []);
 }

@@ -84,6 +84,11 @@ fn is_alike(message: &Message, ours: &str, theirs: &str) -> bool {
             theirs.strip_prefix(ours).is_some_and(|rest| rest.starts_with('\n'))
         }
         Message::Error(_) => ours.lines().next() == Some(theirs),
+        // They tell the properties in words of their own, and leave out a table that is like the one before.
+        Message::MultipartReply { reply: MultipartReply::TableFeatures(_), .. }
+        | Message::MultipartRequest { request: MultipartRequest::TableFeatures(_), .. } => {
+            ours.lines().take(2).eq(theirs.lines().take(2))
+        }
         Message::MultipartReply { reply: MultipartReply::FlowMonitor(_), .. } => {
             let without = |word: &str| match word.strip_prefix("priority=") {
                 Some(rest) => rest.split_once(',').map_or(String::new(), |(_, rest)| format!("{rest} ")),
@@ -92,9 +97,11 @@ fn is_alike(message: &Message, ours: &str, theirs: &str) -> bool {
             let words = |text: &str| text.split(' ').map(without).collect::<String>();
             words(ours) == words(theirs)
         }
-        Message::PacketIn(_) | Message::PacketIn2(_) | Message::PacketOut(_) | Message::Resume(_) => {
-            theirs.strip_prefix(ours).is_some_and(|rest| rest.starts_with('\n'))
-        }
+        Message::PacketIn(_)
+        | Message::NxPacketIn(_)
+        | Message::PacketIn2(_)
+        | Message::PacketOut(_)
+        | Message::Resume(_) => theirs.strip_prefix(ours).is_some_and(|rest| rest.starts_with('\n')),
         Message::MultipartRequest {
             request: MultipartRequest::Flow(flows) | MultipartRequest::Aggregate(flows),
             ..

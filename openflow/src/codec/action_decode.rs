@@ -50,7 +50,10 @@ fn take_action(r: &mut Reader<'_>, depth: u8, out: &mut Vec<Action>) -> Result<(
     let Ok(mut body) = r.sub(usize::from(len) - 4, "ofp_action") else {
         return Err(at.invalid(ErrorCode::BAC_BAD_LEN));
     };
-    let unknown = || Action::Unknown { kind, raw: whole.get(..usize::from(len)).unwrap_or(whole).to_vec() };
+    let unknown = |body: &mut Reader<'_>| {
+        body.rest();
+        Action::Unknown { kind, raw: whole.get(..usize::from(len)).unwrap_or(whole).to_vec() }
+    };
     let b = &mut body;
     let action = match kind {
         ofpat::OUTPUT => {
@@ -78,28 +81,16 @@ fn take_action(r: &mut Reader<'_>, depth: u8, out: &mut Vec<Action>) -> Result<(
         ofpat::POP_PBB => fixed(b, Action::PopPbb)?,
         ofpat::SET_FIELD => match take_set_field(b, out)? {
             Taken::Yes => return Ok(()),
-            Taken::Unknown => {
-                out.push(unknown());
-                return Ok(());
-            }
+            Taken::Unknown => unknown(b),
         },
-        ofpat::EXPERIMENTER => {
-            if b.u32()? != NICIRA {
-                out.push(unknown());
-                return Ok(());
-            }
-            match take_nicira(b, depth, out)? {
+        ofpat::EXPERIMENTER => match b.u32()? {
+            NICIRA => match take_nicira(b, depth, out)? {
                 Taken::Yes => return Ok(()),
-                Taken::Unknown => {
-                    out.push(unknown());
-                    return Ok(());
-                }
-            }
-        }
-        _ => {
-            out.push(unknown());
-            return Ok(());
-        }
+                Taken::Unknown => unknown(b),
+            },
+            _ => unknown(b),
+        },
+        _ => unknown(b),
     };
     if !b.is_empty() {
         return Err(at.invalid(ErrorCode::BAC_BAD_LEN));

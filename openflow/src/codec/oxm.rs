@@ -19,8 +19,27 @@ pub(crate) fn put_match(w: &mut Writer<'_>, fields: &Match) {
     w.pad8(start);
 }
 
-/// Writes the fields of a match, one after the other.
+/// Writes the fields of a match, one after the other, under the headers of OpenFlow 1.3.
 pub(crate) fn put_fields(w: &mut Writer<'_>, fields: &Match) {
+    put_each(w, fields, |w, field, value, mask| put_value(w, sent_header(field), field, value, mask));
+}
+
+/// Writes the fields of a match under the headers that Open vSwitch has under versions that knew no OXM, as in
+/// messages of Nicira that are older than that: `NXM_*` where there is one.
+pub(crate) fn put_nxm_fields(w: &mut Writer<'_>, fields: &Match) {
+    put_each(w, fields, |w, field, value, mask| {
+        // In NXM some fields are views of others: the port has 16 bits, and DSCP is the upper part of the TOS.
+        let (named, value) = match field {
+            Field::IN_PORT => (Field::IN_PORT_16, value & 0xffff),
+            Field::IP_DSCP => (Field::NW_TOS, value << 2),
+            other => (other, value),
+        };
+        let header = named.nxm().map_or_else(|| sent_header(named), |(header, _)| header);
+        put_value(w, header, named, value, mask);
+    });
+}
+
+fn put_each(w: &mut Writer<'_>, fields: &Match, put: impl Fn(&mut Writer<'_>, Field, u128, Option<u128>)) {
     let mut wide = fields.wide().peekable();
     for (field, value, mask) in fields.iter() {
         // Tunnel options stand where Open vSwitch writes them: after the other tunnel fields.
@@ -29,16 +48,19 @@ pub(crate) fn put_fields(w: &mut Writer<'_>, fields: &Match) {
                 put_wide(w, entry);
             }
         }
-        let bytes = usize::from(field.info().bytes);
-        let mask = (!is_exact(field, mask)).then_some(mask);
-        put_header(w, sent_header(field), mask.is_some(), bytes * if mask.is_some() { 2 } else { 1 });
-        w.number(value, bytes);
-        if let Some(mask) = mask {
-            w.number(mask, bytes);
-        }
+        put(w, field, value, (!is_exact(field, mask)).then_some(mask));
     }
     for entry in wide {
         put_wide(w, entry);
+    }
+}
+
+fn put_value(w: &mut Writer<'_>, header: Header, field: Field, value: u128, mask: Option<u128>) {
+    let bytes = usize::from(field.info().bytes);
+    put_header(w, header, mask.is_some(), bytes * if mask.is_some() { 2 } else { 1 });
+    w.number(value, bytes);
+    if let Some(mask) = mask {
+        w.number(mask, bytes);
     }
 }
 

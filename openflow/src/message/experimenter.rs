@@ -2,17 +2,22 @@
 
 use super::bundle::{self, BundleAdd, BundleControl};
 use super::monitor;
-use super::{AsyncConfig, CtFlush, MAX_NESTING, Message, NICIRA, ONF, PacketIn2, TlvTable, TlvTableMod};
+use super::{
+    AsyncConfig, AsyncProperty, CtFlush, MAX_NESTING, Message, NICIRA, ONF, PacketIn, PacketIn2, TlvTable,
+    TlvTableMod,
+};
 use crate::wire::{Reader, Reason, Result, Writer};
 
 /// `NXT_*`.
 mod nxt {
     pub(super) const SET_PACKET_IN_FORMAT: u32 = 16;
+    pub(super) const PACKET_IN: u32 = 17;
     pub(super) const SET_ASYNC_CONFIG: u32 = 19;
     pub(super) const SET_CONTROLLER_ID: u32 = 20;
     pub(super) const TLV_TABLE_MOD: u32 = 24;
     pub(super) const TLV_TABLE_REQUEST: u32 = 25;
     pub(super) const TLV_TABLE_REPLY: u32 = 26;
+    pub(super) const SET_ASYNC_CONFIG2: u32 = 27;
     pub(super) const RESUME: u32 = 28;
     pub(super) const CT_FLUSH_ZONE: u32 = 29;
     pub(super) const PACKET_IN2: u32 = 30;
@@ -29,6 +34,8 @@ fn ids(message: &Message) -> Option<(u32, u32)> {
         Message::FlowMonitorResumed => (ONF, monitor::RESUMED),
         Message::SetPacketInFormat(_) => (NICIRA, nxt::SET_PACKET_IN_FORMAT),
         Message::NxSetAsync(_) => (NICIRA, nxt::SET_ASYNC_CONFIG),
+        Message::NxPacketIn(_) => (NICIRA, nxt::PACKET_IN),
+        Message::NxSetAsync2(_) => (NICIRA, nxt::SET_ASYNC_CONFIG2),
         Message::SetControllerId(_) => (NICIRA, nxt::SET_CONTROLLER_ID),
         Message::PacketIn2(_) => (NICIRA, nxt::PACKET_IN2),
         Message::Resume(_) => (NICIRA, nxt::RESUME),
@@ -51,7 +58,9 @@ pub(super) fn put(w: &mut Writer<'_>, message: &Message) {
         Message::BundleAdd(add) => add.put(w),
         Message::FlowMonitorCancel(id) => w.u32(*id),
         Message::SetPacketInFormat(format) => w.u32(*format),
+        Message::NxPacketIn(packet) => packet.put_nicira(w),
         Message::NxSetAsync(config) => config.put(w),
+        Message::NxSetAsync2(properties) => properties.iter().for_each(|property| property.put(w)),
         Message::SetControllerId(id) => {
             w.zeros(6);
             w.u16(*id);
@@ -84,6 +93,14 @@ pub(super) fn take(r: &mut Reader<'_>, depth: u8) -> Result<Message> {
         (ONF, monitor::RESUMED) => Message::FlowMonitorResumed,
         (NICIRA, nxt::SET_PACKET_IN_FORMAT) => Message::SetPacketInFormat(r.u32()?),
         (NICIRA, nxt::SET_ASYNC_CONFIG) => Message::NxSetAsync(AsyncConfig::take(r)?),
+        (NICIRA, nxt::PACKET_IN) => Message::NxPacketIn(PacketIn::take_nicira(r)?),
+        (NICIRA, nxt::SET_ASYNC_CONFIG2) => {
+            let mut properties = Vec::new();
+            while !r.is_empty() {
+                properties.push(AsyncProperty::take(r)?);
+            }
+            Message::NxSetAsync2(properties)
+        }
         (NICIRA, nxt::SET_CONTROLLER_ID) => Message::SetControllerId(padded_u16(r)?),
         (NICIRA, nxt::PACKET_IN2) => Message::PacketIn2(PacketIn2::take(r)?),
         (NICIRA, nxt::RESUME) => Message::Resume(PacketIn2::take(r)?),

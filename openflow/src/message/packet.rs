@@ -7,13 +7,13 @@ use crate::action::Action;
 use crate::codec::action_decode::take_actions;
 use crate::codec::action_encode::put_actions;
 use crate::codec::flow::take_duration;
-use crate::codec::oxm::{put_match, take_match};
+use crate::codec::oxm::{put_match, put_nxm_fields, take_fields, take_match};
 use crate::flow::NO_BUFFER;
 use crate::flow_match::Match;
 use crate::port::OfPort;
 use crate::wire::{Reader, Result, Writer};
 
-/// `OFPT_PACKET_IN`.
+/// `OFPT_PACKET_IN` and `NXT_PACKET_IN`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PacketIn {
     /// Where the switch keeps the packet; [`NO_BUFFER`] if it doesn't.
@@ -69,6 +69,40 @@ impl PacketIn {
         let cookie = r.u64()?;
         let fields = take_match(r)?;
         r.skip(2)?;
+        let data = r.rest().to_vec();
+        Ok(PacketIn { buffer_id, total_len, reason, table, cookie, fields, data })
+    }
+}
+
+impl PacketIn {
+    /// `nx_packet_in`: the match has no header, and its fields go under their NXM names.
+    pub(super) fn put_nicira(&self, w: &mut Writer<'_>) {
+        w.u32(self.buffer_id);
+        w.u16(self.total_len);
+        w.u8(self.reason.0);
+        w.u8(self.table);
+        w.u64(self.cookie);
+        let at = w.len();
+        w.zeros(8);
+        let start = w.len();
+        put_nxm_fields(w, &self.fields);
+        w.patch_len(at, start, "nx_packet_in.match");
+        w.pad8(start);
+        w.zeros(2);
+        w.bytes(&self.data);
+    }
+
+    pub(super) fn take_nicira(r: &mut Reader<'_>) -> Result<Self> {
+        r.enter("nx_packet_in");
+        let (buffer_id, total_len) = (r.u32()?, r.u16()?);
+        let (reason, table) = (PacketInReason(r.u8()?), r.u8()?);
+        let cookie = r.u64()?;
+        let match_len = usize::from(r.u16()?);
+        r.skip(6)?;
+        let mut fields = r.sub(match_len, "oxm_fields")?;
+        let fields = take_fields(&mut fields)?;
+        r.enter("nx_packet_in.data");
+        r.skip(match_len.next_multiple_of(8) - match_len + 2)?;
         let data = r.rest().to_vec();
         Ok(PacketIn { buffer_id, total_len, reason, table, cookie, fields, data })
     }

@@ -50,7 +50,9 @@ fn name(message: &Message) -> String {
         Message::FlowMonitorResumed => "ONFT_FLOW_MONITOR_RESUMED".to_owned(),
         Message::SetPacketInFormat(_) => nicira("SET_PACKET_IN_FORMAT"),
         Message::NxSetAsync(_) => nicira("SET_ASYNC_CONFIG"),
+        Message::NxSetAsync2(_) => nicira("SET_ASYNC_CONFIG2"),
         Message::SetControllerId(_) => nicira("SET_CONTROLLER_ID"),
+        Message::NxPacketIn(_) => nicira("PACKET_IN"),
         Message::PacketIn2(_) => nicira("PACKET_IN2"),
         Message::Resume(_) => nicira("RESUME"),
         Message::TlvTableMod(_) => nicira("TLV_TABLE_MOD"),
@@ -126,7 +128,7 @@ fn write_body(f: &mut Out<'_>, message: &Message) -> fmt::Result {
         }
         Message::FeaturesReply(features) => write_features(f, features),
         Message::SetConfig(config) | Message::GetConfigReply(config) => write_config(f, *config),
-        Message::PacketIn(packet) => write_packet_in(f, packet),
+        Message::PacketIn(packet) | Message::NxPacketIn(packet) => write_packet_in(f, packet),
         Message::PacketIn2(packet) | Message::Resume(packet) => write_packet_in2(f, packet),
         Message::PacketOut(packet) => write_packet_out(f, packet),
         Message::FlowRemoved(removed) => write_flow_removed(f, removed),
@@ -173,6 +175,7 @@ fn write_body(f: &mut Out<'_>, message: &Message) -> fmt::Result {
                 None => write!(f, " format={format}"),
             }
         }
+        Message::NxSetAsync2(properties) => print_async::write_properties(f, properties),
         Message::SetControllerId(id) => write!(f, " id={id}"),
         Message::CtFlushZone(zone) => write!(f, " zone_id={zone}"),
         Message::CtFlush(flush) => write_ct_flush(f, flush),

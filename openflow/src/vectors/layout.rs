@@ -63,9 +63,10 @@ const STRUCTURES: &[(&str, &str)] = &[
          actions[select] actions[indirect] actions[ff]",
     ),
     ("ofp_meter_config", "length flags meter_id"),
-    ("ofp_meter_band", "type len rate burst_size prec_level"),
     ("ofp_meter_features", "max_meter band_types capabilities max_bands max_color pad"),
     ("ofp_table_features", "length table_id pad name metadata_match metadata_write config max_entries"),
+    ("nx_packet_in", "buffer_id total_len reason table_id cookie match_len pad"),
+    ("nx_packet_in.data", "pad data"),
     ("onf_flow_monitor_request", "id flags match_len out_port table_id zeros"),
     ("onf_bundle_add", "bundle_id pad flags message.version message.type message.length message.xid"),
     ("onf_bundle_control", "bundle_id type flags"),
@@ -87,7 +88,8 @@ const PORT: &str =
     "port_no pad hw_addr pad name config state curr advertised supported peer curr_speed max_speed";
 
 /// Structures that come as often as there is room, one after the other.
-const REPEATED: &[&str] = &["ofp_table_stats", "ofp_port_stats", "ofp_queue_stats", "nx_tlv_map", "ofp_port"];
+const REPEATED: &[&str] =
+    &["ofp_table_stats", "ofp_port_stats", "ofp_queue_stats", "nx_tlv_map", "ofp_port", "ofp_meter_band"];
 /// Those whose last field does so.
 const LISTS: &[&str] =
     &["nx_action_cnt_ids", "nx_action_bundle.members", "ofp_hello_elem_versionbitmap", "nx_action_nat"];
@@ -126,7 +128,7 @@ fn action(kind: u64) -> &'static str {
         21 => "queue_id",
         22 => "group_id",
         23 => "nw_ttl pad",
-        0xffff => "experimenter",
+        0xffff => "experimenter data",
         _ => "pad",
     }
 }
@@ -187,7 +189,7 @@ impl Walk<'_> {
             "OFPT_EXPERIMENTER" => "experimenter exp_type",
             "OFPT_ERROR" => "type code data",
             "ofp_multipart" => "type flags pad",
-            "ofp_instruction" | "ofp_action" => "type len",
+            "ofp_instruction" | "ofp_action" | "ofp_meter_band" => "type len",
             "nx_action" => "subtype",
             "property" => "type length",
             "oxm_fields" | "ofp_action_set_field" => "oxm_class oxm_field|hasmask oxm_length",
@@ -221,6 +223,8 @@ impl Walk<'_> {
             }
             ("ofp_instruction", [kind, _]) => instruction(*kind),
             ("ofp_action", [kind, _]) => action(*kind),
+            ("ofp_meter_band", [2, _]) => "rate burst_size prec_level",
+            ("ofp_meter_band", [_, _]) => "rate burst_size",
             ("nx_action", [subtype]) => nicira(*subtype),
             ("property", [_, _]) => "value",
             ("ofp_multipart", [kind, _, _]) => match (message, kind) {

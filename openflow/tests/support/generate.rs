@@ -455,6 +455,61 @@ fn stats() -> impl Strategy<Value = FlowStats> {
         .prop_map(|(flow, packets, bytes, duration)| FlowStats { flow, packets, bytes, duration })
 }
 
+/// A table with all properties that a table must have, and perhaps what its table-miss flow can do besides.
+fn table_features() -> impl Strategy<Value = TableFeatures> {
+    let ids = |kinds: &'static [u16]| {
+        // `clear_actions` has padding in no list: of an id only type and length count here.
+        vec(select(kinds.to_vec()).prop_map(|kind| (kind, Vec::new())), 0..4).prop_map(|mut ids| {
+            ids.sort();
+            ids.dedup();
+            TableList::Ids(ids)
+        })
+    };
+    let instructions = move || ids(&[1, 2, 3, 4, 5, 6]);
+    let actions = move || ids(&[0, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25]);
+    let tables = || vec(any::<u8>(), 0..5).prop_map(TableList::Tables);
+    let fields = || {
+        let known = [Field::IN_PORT, Field::ETH_TYPE, Field::IPV4_DST, Field::TCP_FLAGS, Field::METADATA];
+        prop::sample::subsequence(known.to_vec(), 0..5).prop_map(|fields| {
+            let header = |field: Field| {
+                let header = field.info().headers[0];
+                let is_experimenter = header.class == openflow::field::Header::EXPERIMENTER_CLASS;
+                let len = u32::from(field.info().bytes) + if is_experimenter { 4 } else { 0 };
+                let number = u32::from(header.class) << 16 | u32::from(header.field) << 9 | len;
+                (number, is_experimenter.then_some(header.experimenter))
+            };
+            TableList::Fields(fields.into_iter().map(header).collect())
+        })
+    };
+    let lists = (instructions(), tables(), actions(), actions(), fields(), fields(), fields(), fields());
+    let miss = option::of((instructions(), tables(), actions(), fields()));
+    (any::<(u8, u64, u64, u32)>(), "[a-z]{0,12}", lists, miss).prop_map(|(numbers, name, lists, miss)| {
+        let (table, metadata_match, metadata_write, max_entries) = numbers;
+        let property = |kind, list| TableProperty { kind, list };
+        let mut properties = vec![
+            property(0, lists.0),
+            property(2, lists.1),
+            property(4, lists.2),
+            property(6, lists.3),
+            property(8, lists.4),
+            property(10, lists.5),
+            property(12, lists.6),
+            property(14, lists.7),
+        ];
+        if let Some((instructions, tables, actions, fields)) = miss {
+            properties.extend([
+                property(1, instructions),
+                property(3, tables),
+                property(5, actions.clone()),
+                property(7, actions),
+                property(13, fields.clone()),
+                property(15, fields),
+            ]);
+        }
+        TableFeatures { table, name, metadata_match, metadata_write, config: 0, max_entries, properties }
+    })
+}
+
 fn request() -> impl Strategy<Value = MultipartRequest> {
     use MultipartRequest as R;
     let flows = || {
@@ -484,7 +539,7 @@ fn request() -> impl Strategy<Value = MultipartRequest> {
         any::<u32>().prop_map(R::Meter),
         any::<u32>().prop_map(R::MeterConfig),
         Just(R::MeterFeatures),
-        Just(R::TableFeatures(Vec::new())),
+        vec(table_features(), 0..3).prop_map(R::TableFeatures),
         Just(R::PortDesc),
         vec(monitor, 1..3).prop_map(R::FlowMonitor),
     ]
@@ -607,6 +662,7 @@ fn reply() -> impl Strategy<Value = MultipartReply> {
         ),
         vec(port_desc(), 0..4).prop_map(R::PortDesc),
         vec(update, 0..4).prop_map(R::FlowMonitor),
+        vec(table_features(), 1..3).prop_map(R::TableFeatures),
     ]
 }
 
@@ -757,6 +813,19 @@ pub fn message() -> impl Strategy<Value = Message> {
             data.resize(data.len().max(14), 0);
             Message::PacketOut(PacketOut::new(OfPort(port), actions, data))
         }),
+        packet_in2().prop_map(|packet| {
+            // Fields that a packet brings along, in the older format.
+            let fields = packet.fields;
+            Message::NxPacketIn(PacketIn {
+                buffer_id: packet.buffer_id.unwrap_or(0xffff_ffff),
+                total_len: packet.packet.len() as u16,
+                reason: packet.reason.unwrap_or(PacketInReason::ACTION),
+                table: packet.table.unwrap_or(0),
+                cookie: packet.cookie.unwrap_or(0),
+                fields,
+                data: packet.packet,
+            })
+        }),
         packet_in2().prop_map(Message::PacketIn2),
         packet_in2().prop_map(Message::Resume),
     ];
@@ -791,6 +860,14 @@ pub fn message() -> impl Strategy<Value = Message> {
         any::<u32>().prop_map(Message::FlowMonitorCancel),
         (0u32..3).prop_map(Message::SetPacketInFormat),
         asynchronous().prop_map(Message::NxSetAsync),
+        vec((select(AsyncEvent::ALL.to_vec()), any::<bool>(), any::<u32>()), 0..6).prop_map(|properties| {
+            let property = |(event, slave, mask): (AsyncEvent, bool, u32)| AsyncProperty {
+                event,
+                slave,
+                mask: mask & event.reasons(),
+            };
+            Message::NxSetAsync2(properties.into_iter().map(property).collect())
+        }),
         any::<u16>().prop_map(Message::SetControllerId),
         (select(vec![TlvTableCommand::Add, TlvTableCommand::Delete, TlvTableCommand::Clear]), tlv_maps())
             .prop_map(|(command, maps)| Message::TlvTableMod(TlvTableMod { command, maps })),
