@@ -32,7 +32,7 @@ struct Entry {
 }
 
 /// Takes one entry off the front of the packed form.
-fn unpack<'a>(bytes: &mut &'a [u8]) -> Option<Entry> {
+fn unpack(bytes: &mut &[u8]) -> Option<Entry> {
     let (&index, rest) = bytes.split_first()?;
     let field = Field::from_index(index)?;
     let (value, rest) = rest.split_at_checked(field.info().bytes.into())?;

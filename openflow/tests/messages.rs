@@ -83,7 +83,7 @@ fn is_alike(message: &Message, ours: &str, theirs: &str) -> bool {
         Message::EchoRequest(data) | Message::EchoReply(data) if !data.is_empty() => {
             theirs.strip_prefix(ours).is_some_and(|rest| rest.starts_with('\n'))
         }
-        Message::Error(_) => ours.lines().next() == Some(theirs),
+        Message::Error(error) if error.text().is_none() => ours.lines().next() == theirs.lines().next(),
         // They tell the properties in words of their own, and leave out a table that is like the one before.
         Message::MultipartReply { reply: MultipartReply::TableFeatures(_), .. }
         | Message::MultipartRequest { request: MultipartRequest::TableFeatures(_), .. } => {

@@ -32,16 +32,45 @@ impl ErrorMsg {
 
     /// What a failed hello says, if this is one and it says anything.
     pub fn text(&self) -> Option<&str> {
-        let is_hello_failed = self.code.kind == ErrorCode::HFC_INCOMPATIBLE.kind;
-        std::str::from_utf8(&self.data).ok().filter(|text| is_hello_failed && !text.is_empty())
+        std::str::from_utf8(&self.data).ok().filter(|text| self.is_hello_failed() && !text.is_empty())
+    }
+
+    fn is_hello_failed(&self) -> bool {
+        self.code.kind == ErrorCode::HFC_INCOMPATIBLE.kind
+    }
+
+    /// [`ErrorMsg::text`] for a terminal or a log: bytes that are no plain ASCII are escaped as Open vSwitch does, so
+    /// that a peer cannot write control characters there.
+    pub(crate) fn printable_text(&self) -> Option<String> {
+        if !self.is_hello_failed() || self.data.is_empty() {
+            return None;
+        }
+        let escaped = |&byte: &u8| match byte {
+            b'"' | b'\\' => format!("\\{byte:03o}"),
+            b' '..=b'~' => char::from(byte).into(),
+            _ => format!("\\{byte:03o}"),
+        };
+        Some(self.data.iter().map(escaped).collect())
     }
 }
 
 impl fmt::Display for ErrorMsg {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.text() {
+        match self.printable_text() {
             Some(text) => write!(f, "{}: {}", self.code, text.trim_end()),
             None => write!(f, "{}", self.code),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_a_peer_is_escaped() {
+        let data = b"no \x1b[2J\n".to_vec();
+        let error = ErrorMsg { code: ErrorCode::HFC_INCOMPATIBLE, data };
+        assert_eq!(error.to_string(), "OFPHFC_INCOMPATIBLE: no \\033[2J\\012");
     }
 }

@@ -135,8 +135,11 @@ fn write_body(f: &mut Out<'_>, message: &Message) -> fmt::Result {
         Message::PortStatus(status) => print_port::write_status(f, status),
         Message::PortMod(port_mod) => print_port::write_mod(f, port_mod),
         Message::TableMod(table_mod) => {
+            if table_mod.table == crate::TABLE_ALL {
+                return f.write_str(" table_id: ALL_TABLES");
+            }
             f.write_str(" table_id=")?;
-            if table_mod.table == crate::TABLE_ALL { f.write_str("ALL") } else { f.table(table_mod.table) }
+            f.table(table_mod.table)
         }
         Message::MeterMod(meter_mod) => write_meter_mod(f, meter_mod),
         Message::FlowMod(flow_mod) => {
@@ -223,7 +226,7 @@ fn write_hello(f: &mut Out<'_>, hello: &Hello) -> fmt::Result {
 /// The error, and the message that it is about as far as that can be told.
 fn write_error(f: &mut Out<'_>, error: &ErrorMsg) -> fmt::Result {
     write!(f, " {}", error.code)?;
-    if let Some(text) = error.text() {
+    if let Some(text) = error.printable_text() {
         return write!(f, "\n{text}");
     }
     match Envelope::decode(&error.data) {
@@ -425,9 +428,11 @@ fn write_bundle_flags(f: &mut Out<'_>, flags: BundleFlags) -> fmt::Result {
 
 fn write_tlv_maps(f: &mut Out<'_>, maps: &[TlvMap]) -> fmt::Result {
     f.write_str("\n  class  type  length  match field\n ------  ----  ------  --------------")?;
+    // Like `%#x` in C: zero has no prefix.
+    let hex = |number: u16| if number == 0 { "0".to_owned() } else { format!("{number:#x}") };
     maps.iter().try_for_each(|map| {
-        let (class, kind) = (map.class, map.kind);
-        write!(f, "\n {class:>#6x}  {kind:#4x}  {:6}  tun_metadata{}", map.len, map.index)
+        let (class, kind) = (hex(map.class), hex(map.kind.into()));
+        write!(f, "\n {class:>6}  {kind:>4}  {:6}  tun_metadata{}", map.len, map.index)
     })
 }
 

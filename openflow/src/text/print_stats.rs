@@ -210,7 +210,10 @@ fn write_meter_features(f: &mut Out<'_>, features: MeterFeatures) -> fmt::Result
     write!(f, " max_color:{}\nband_types: ", features.max_color)?;
     write_bits(f, features.band_types, &[(1, "drop"), (2, "dscp_remark")], " ")?;
     f.write_str("\ncapabilities: ")?;
-    write_flags(f, features.capabilities as u16)
+    match features.capabilities {
+        0 => f.write_char('0'),
+        capabilities => write_flags(f, capabilities as u16),
+    }
 }
 
 fn write_update(f: &mut Out<'_>, update: &FlowUpdate) -> fmt::Result {

@@ -467,7 +467,7 @@ fn table_features() -> impl Strategy<Value = TableFeatures> {
     };
     let instructions = move || ids(&[1, 2, 3, 4, 5, 6]);
     let actions = move || ids(&[0, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25]);
-    let tables = || vec(any::<u8>(), 0..5).prop_map(TableList::Tables);
+    let tables = || vec(0u8..255, 0..5).prop_map(TableList::Tables);
     let fields = || {
         let known = [Field::IN_PORT, Field::ETH_TYPE, Field::IPV4_DST, Field::TCP_FLAGS, Field::METADATA];
         prop::sample::subsequence(known.to_vec(), 0..5).prop_map(|fields| {
@@ -483,31 +483,33 @@ fn table_features() -> impl Strategy<Value = TableFeatures> {
     };
     let lists = (instructions(), tables(), actions(), actions(), fields(), fields(), fields(), fields());
     let miss = option::of((instructions(), tables(), actions(), fields()));
-    (any::<(u8, u64, u64, u32)>(), "[a-z]{0,12}", lists, miss).prop_map(|(numbers, name, lists, miss)| {
-        let (table, metadata_match, metadata_write, max_entries) = numbers;
-        let property = |kind, list| TableProperty { kind, list };
-        let mut properties = vec![
-            property(0, lists.0),
-            property(2, lists.1),
-            property(4, lists.2),
-            property(6, lists.3),
-            property(8, lists.4),
-            property(10, lists.5),
-            property(12, lists.6),
-            property(14, lists.7),
-        ];
-        if let Some((instructions, tables, actions, fields)) = miss {
-            properties.extend([
-                property(1, instructions),
-                property(3, tables),
-                property(5, actions.clone()),
-                property(7, actions),
-                property(13, fields.clone()),
-                property(15, fields),
-            ]);
-        }
-        TableFeatures { table, name, metadata_match, metadata_write, config: 0, max_entries, properties }
-    })
+    ((0u8..255, any::<u64>(), any::<u64>(), any::<u32>()), "[a-z]{0,12}", lists, miss).prop_map(
+        |(numbers, name, lists, miss)| {
+            let (table, metadata_match, metadata_write, max_entries) = numbers;
+            let property = |kind, list| TableProperty { kind, list };
+            let mut properties = vec![
+                property(0, lists.0),
+                property(2, lists.1),
+                property(4, lists.2),
+                property(6, lists.3),
+                property(8, lists.4),
+                property(10, lists.5),
+                property(12, lists.6),
+                property(14, lists.7),
+            ];
+            if let Some((instructions, tables, actions, fields)) = miss {
+                properties.extend([
+                    property(1, instructions),
+                    property(3, tables),
+                    property(5, actions.clone()),
+                    property(7, actions),
+                    property(13, fields.clone()),
+                    property(15, fields),
+                ]);
+            }
+            TableFeatures { table, name, metadata_match, metadata_write, config: 0, max_entries, properties }
+        },
+    )
 }
 
 fn request() -> impl Strategy<Value = MultipartRequest> {
@@ -523,7 +525,9 @@ fn request() -> impl Strategy<Value = MultipartRequest> {
             },
         )
     };
-    let monitor = (any::<u32>(), 1u16..64, any::<u8>(), fields()).prop_map(|(id, flags, table, fields)| {
+    // The flows that are there now without any change after them: Open vSwitch refuses that.
+    let flags = (1u16..64).prop_filter("no kind of change", |flags| flags & 0xe != 0);
+    let monitor = (any::<u32>(), flags, any::<u8>(), fields()).prop_map(|(id, flags, table, fields)| {
         FlowMonitorRequest { id, flags: MonitorFlags(flags), table, fields, ..Default::default() }
     });
     prop_oneof![
@@ -743,9 +747,12 @@ pub fn message() -> impl Strategy<Value = Message> {
         select(vec![vec![0x10u32], vec![0x72], vec![0x10, 0]])
             .prop_map(|v| Message::Hello(Hello { versions: Some(v) })),
         (code, any::<u32>()).prop_map(|(code, xid)| {
-            // The message that is wrong: here a barrier request.
+            // The message that is wrong, here a barrier request; after a hello that failed, text.
             let mut data = vec![4, 20, 0, 8];
             data.extend(xid.to_be_bytes());
+            if code.kind == ErrorCode::HFC_INCOMPATIBLE.kind {
+                data = format!("no \"{xid:x}\" \\ \u{1b}[").into_bytes();
+            }
             Message::Error(ErrorMsg { code, data })
         }),
         bytes(100).prop_map(Message::EchoRequest),
