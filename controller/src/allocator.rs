@@ -1,4 +1,4 @@
-//! The cluster controller: gives every node a subnet and every namespace a VNID.
+//! The cluster controller: gives every node a subnet, every namespace a VNID, and egress IPs their nodes.
 //!
 //! [`allocate`] is pure: from the state of the cluster it works out what is missing and what is stale. It keeps nothing in
 //! memory, so a controller that is killed and started again, or runs twice, comes to the same conclusions. [`Controller`]
@@ -17,20 +17,29 @@
 //!   and took `"false"` for yes).
 //! * A Namespace has a NetNamespace, unless the plugin is ovs-subnet. Its VNID is kept; a new one is the lowest free from 10 on
 //!   (the original drew it by chance), and 0 for `default`.
+//! * A NetNamespace whose annotation asks to join another, to be isolated or to be global gets the VNID for that, and loses the
+//!   annotation ([`ChangeNetwork`]). Isolating the only global namespace isolates it (the original left it global), `default`
+//!   stays global, and joining oneself changes nothing (the original then gave the number away twice).
+//! * Egress IPs that namespaces ask for are spread over the HostSubnets with `egressCIDRs`, and move when a Node is gone or no
+//!   longer `Ready`. HostSubnets without are left alone, and their addresses are no reason to move others (the original then
+//!   stopped balancing for good).
 //! * A NetNamespace made here names its Namespace as owner and goes when that goes. Others stay.
 
 mod controller;
+mod egress_ips;
 mod in_directory;
 mod in_kubernetes;
 mod order;
 mod plan;
+mod renumbering;
 mod reservations;
 mod subnets;
 mod vnids;
 
 pub use controller::{Controller, ControllerError};
 pub use in_kubernetes::{Election, InKubernetes};
-pub use plan::{Action, Allocation, Change, Problem};
+pub use plan::{Action, Allocation, Change, Notice, Problem};
+pub use renumbering::ChangeNetwork;
 pub use reservations::Reservations;
 
 use crate::api::{CLUSTER_NETWORK_NAME, NetworkConfig};
@@ -56,7 +65,8 @@ pub fn allocate_beside(state: &ClusterState, reservations: &Reservations) -> All
         Ok(config) => {
             subnets::plan(state, &config, reservations, &mut allocation);
             if config.plugin.has_vnids() {
-                vnids::plan(state, reservations, &mut allocation);
+                vnids::plan(state, config.plugin, reservations, &mut allocation);
+                egress_ips::plan(state, &mut allocation);
             }
         }
         Err(invalid) => allocation.problems.push(Problem::Invalid(invalid)),

@@ -47,3 +47,6 @@ pub const FIXED_VNID_ANNOTATION: &str = "pod.network.openshift.io/fixed-vnid-hos
 
 /// Annotation on a [`HostSubnet`]: UID of the Node it belongs to. Without it, it belongs to a machine outside the cluster.
 pub const NODE_UID_ANNOTATION: &str = "pod.network.openshift.io/node-uid";
+
+/// Annotation on a [`NetNamespace`]: asks the controller for another VNID; `global`, `isolate` or `join:NAMESPACE`.
+pub const CHANGE_NETWORK_ANNOTATION: &str = "pod.network.openshift.io/multitenant.change-network";

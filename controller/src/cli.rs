@@ -10,6 +10,7 @@ pub mod objects;
 pub mod openflow;
 pub mod output;
 pub mod ovsdb;
+pub mod projects;
 pub mod render;
 pub mod target;
 pub mod tls;
@@ -64,6 +65,9 @@ enum Command {
     Get(objects::GetArgs),
     Patch(objects::PatchArgs),
     Annotate(objects::AnnotateArgs),
+    JoinProjects(projects::JoinArgs),
+    IsolateProjects(projects::IsolateArgs),
+    MakeProjectsGlobal(projects::GlobalArgs),
     Openflow(openflow::Args),
     Ovsdb(ovsdb::Args),
     /// Print the completions of a shell
@@ -91,6 +95,9 @@ pub async fn main() -> ExitCode {
         Command::Get(args) => objects::get(args).await,
         Command::Patch(args) => objects::patch(args).await,
         Command::Annotate(args) => objects::annotate(args).await,
+        Command::JoinProjects(args) => projects::join(args).await,
+        Command::IsolateProjects(args) => projects::isolate(args).await,
+        Command::MakeProjectsGlobal(args) => projects::make_global(args).await,
         Command::Openflow(args) => openflow::run(args).await,
         Command::Ovsdb(args) => ovsdb::run(args).await,
         Command::Completion { shell } => {

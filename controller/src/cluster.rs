@@ -95,15 +95,20 @@ impl ClusterSource {
         }
     }
 
-    /// Reads one picture and watches nothing. Blocks; not to be called from within a runtime.
+    /// Reads one picture and watches nothing. Blocks.
     ///
     /// # Errors
     /// The picture can't be had.
     pub fn load(location: &ClusterLocation) -> Result<ClusterState, SourceError> {
         match location {
             ClusterLocation::Kube => {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                Ok(runtime.block_on(async { kube::load(&kube::connect().await?).await })?)
+                let ask = || -> Result<ClusterState, SourceError> {
+                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                    Ok(runtime.block_on(async { kube::load(&kube::connect().await?).await })?)
+                };
+                // On a thread of its own, as the caller may be within a runtime, which can't hold another.
+                let result = std::thread::scope(|scope| scope.spawn(ask).join());
+                result.unwrap_or_else(|_| Err(std::io::Error::other("the question was given up").into()))
             }
             ClusterLocation::Dir(dir) => Ok(dir::load(dir)?),
         }

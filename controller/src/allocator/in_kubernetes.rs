@@ -25,7 +25,7 @@ use tracing::{debug, error, info, warn};
 
 use super::allocate_beside;
 use super::controller::{ControllerError, MOST_ROUNDS, report};
-use super::plan::{Action, Change, Problem};
+use super::plan::{Action, Change, Notice, Problem};
 use super::reservations::Reservations;
 use crate::api::ObjectRef;
 use crate::cluster::kube::{self as cluster, Interest, KubeSource};
@@ -82,6 +82,7 @@ pub struct InKubernetes {
 /// What a leader knows beyond the cluster's state.
 struct Term<'a> {
     client: &'a Client,
+    reporter: Reporter,
     config_maps: Api<ConfigMap>,
     /// The reservations as they stand in the ConfigMap, and its version.
     reservations: Reservations,
@@ -191,16 +192,15 @@ impl InKubernetes {
         let mut term = self.term().await?;
         let source = KubeSource::open(&self.client, &Interest::Controller).await;
         let mut snapshots = source.watch();
-        let reporter =
-            Reporter { controller: MANAGER.to_owned(), instance: Some(self.election.identity.clone()) };
-        let recorder = Recorder::new(self.client.clone(), reporter);
         loop {
             let snapshot = snapshots.borrow_and_update().clone();
             let round = term.round(&snapshot.state).await?;
             if round.is_idle() {
                 // Only now: a problem may solve itself as deletions make room.
                 for problem in report(known, round.problems) {
-                    publish(&recorder, &snapshot.state, &problem).await;
+                    let (object, note) = (problem.object(), problem.to_string());
+                    let (from, warning) = ((&self.client, &term.reporter), EventType::Warning);
+                    publish(from, &snapshot.state, &object, warning, problem.reason(), &note).await;
                 }
                 snapshots.changed().await.map_err(|_| ControllerError::SourceEnded)?;
             } else {
@@ -218,8 +218,11 @@ impl InKubernetes {
         let reservations = text.map(|text| serde_json::from_str(text)).transpose().map_err(|err| {
             request(format!("read ConfigMap {RESERVATIONS}: repair or delete it"), Error::SerdeError(err))
         })?;
+        let reporter =
+            Reporter { controller: MANAGER.to_owned(), instance: Some(self.election.identity.clone()) };
         let mut term = Term {
             client: &self.client,
+            reporter,
             config_maps,
             reservations: Reservations::default(),
             version: found.and_then(|found| found.metadata.resource_version),
@@ -271,7 +274,7 @@ impl Term<'_> {
         reservations.settle(state, now);
         let mut allocation = allocate_beside(state, &reservations);
         allocation.changes.truncate(BATCH);
-        if reservations.note(&allocation.changes, now) {
+        if reservations.note(state, &allocation.changes, now) {
             self.write(reservations).await?;
         }
         let client = self.client;
@@ -289,6 +292,7 @@ impl Term<'_> {
             match result {
                 Ok(version) => {
                     info!(object = %change.object, "{change}");
+                    self.tell(state, &change).await;
                     round.written.push((change.object, version));
                 }
                 // Somebody else was faster. What they wrote is seen in a moment.
@@ -302,6 +306,16 @@ impl Term<'_> {
             }
         }
         failure.map_or(Ok(round), Err)
+    }
+
+    /// Tells whoever asked for a change that it is made, or why not.
+    async fn tell(&self, state: &ClusterState, change: &Change) {
+        let (type_, reason) = match change.notice {
+            None => return,
+            Some(Notice::Done(reason)) => (EventType::Normal, reason),
+            Some(Notice::Refused(reason)) => (EventType::Warning, reason),
+        };
+        publish((self.client, &self.reporter), state, &change.object, type_, reason, &change.reason).await;
     }
 }
 
@@ -391,10 +405,16 @@ async fn write(client: &Client, state: &ClusterState, change: &Change) -> Result
     }
 }
 
-/// Tells the object's owner what stands in the way, as an event.
-async fn publish(recorder: &Recorder, state: &ClusterState, problem: &Problem) {
-    let object = problem.object();
-    let meta = state.get(&object).map(|object| object.metadata().clone()).unwrap_or_default();
+/// Says at an object what became of it, as an event.
+async fn publish(
+    (client, reporter): (&Client, &Reporter),
+    state: &ClusterState,
+    object: &ObjectRef,
+    type_: EventType,
+    reason: &str,
+    note: &str,
+) {
+    let meta = state.get(object).map(|object| object.metadata().clone()).unwrap_or_default();
     let reference = ObjectReference {
         api_version: Some(object.kind.api_version().to_owned()),
         kind: Some(object.kind.as_str().to_owned()),
@@ -405,12 +425,14 @@ async fn publish(recorder: &Recorder, state: &ClusterState, problem: &Problem) {
         ..ObjectReference::default()
     };
     let event = Event {
-        type_: EventType::Warning,
-        reason: problem.reason().to_owned(),
-        note: Some(problem.to_string().chars().take(MOST_OF_A_NOTE).collect()),
+        type_,
+        reason: reason.to_owned(),
+        note: Some(note.chars().take(MOST_OF_A_NOTE).collect()),
         action: "Allocate".to_owned(),
         secondary: None,
     };
+    // One of its own for each: it takes two events of one reason for one that happens again, whatever their words.
+    let recorder = Recorder::new(client.clone(), reporter.clone());
     if let Err(err) = recorder.publish(&event, &reference).await {
         debug!(%object, "no event written: {}", crate::causes(&err));
     }

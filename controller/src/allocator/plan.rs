@@ -27,6 +27,17 @@ pub struct Change {
     pub action: Action,
     /// Why, for the log.
     pub reason: String,
+    /// How to tell whoever asked for it, with the same words.
+    pub notice: Option<Notice>,
+}
+
+/// An event that goes with a change: somebody asked for it, or for something that is not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// What was asked for is done: the event's reason.
+    Done(&'static str),
+    /// It is refused: the event's reason.
+    Refused(&'static str),
 }
 
 /// What to do with an object.
@@ -43,7 +54,7 @@ pub enum Action {
 impl Change {
     pub(super) fn create(object: impl Into<Object>, reason: String) -> Self {
         let object = object.into();
-        Self { object: object.reference(), action: Action::Create(object), reason }
+        Self { object: object.reference(), action: Action::Create(object), reason, notice: None }
     }
 }
 
@@ -147,6 +158,26 @@ pub enum Problem {
         /// The Namespace.
         namespace: String,
     },
+    /// An egress IP that nobody can use.
+    #[error("NetNamespace {namespace}: egress IP {ip} is not in use: {reason}")]
+    EgressIp {
+        /// The NetNamespace that asks for it.
+        namespace: String,
+        /// The address.
+        ip: Ipv4Addr,
+        /// What is in the way.
+        reason: String,
+    },
+    /// A request for another VNID that can't be met now.
+    #[error("NetNamespace {name} asks to {request}, which is not done: {reason}")]
+    ChangeNetwork {
+        /// The NetNamespace.
+        name: String,
+        /// What it asks for.
+        request: String,
+        /// What is in the way, and what to do.
+        reason: String,
+    },
 }
 
 impl Problem {
@@ -162,6 +193,8 @@ impl Problem {
             Self::Overlap { .. } => "SubnetOverlap",
             Self::Outside { .. } => "SubnetOutside",
             Self::VnidsExhausted { .. } => "VNIDsExhausted",
+            Self::EgressIp { .. } => "EgressIPUnplaced",
+            Self::ChangeNetwork { .. } => "ChangeNetworkFailed",
         }
     }
 
@@ -177,6 +210,9 @@ impl Problem {
             Self::NodeIp { object, .. } | Self::SubnetsExhausted { object, .. } => object.clone(),
             Self::Overlap { name, .. } | Self::Outside { name, .. } => {
                 ObjectRef::cluster(Kind::HostSubnet, name)
+            }
+            Self::ChangeNetwork { name, .. } | Self::EgressIp { namespace: name, .. } => {
+                ObjectRef::cluster(Kind::NetNamespace, name)
             }
             Self::VnidsExhausted { namespace } => ObjectRef::cluster(Kind::Namespace, namespace),
         }

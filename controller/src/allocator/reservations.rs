@@ -28,6 +28,10 @@ pub struct Reservations {
     /// By name of the NetNamespace.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) vnids: BTreeMap<String, Reserved<u32>>,
+    /// VNIDs that a namespace gave up by being renumbered, and when. A node that was cut off may still tag its pods' packets
+    /// with one: so long nobody else gets it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) released: BTreeMap<u32, i64>,
 }
 
 /// A number and when it was noted, in seconds since 1970.
@@ -50,7 +54,7 @@ impl Reservations {
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.subnets.len() + self.vnids.len()
+        self.subnets.len() + self.vnids.len() + self.released.len()
     }
 
     /// Whether there are none.
@@ -69,10 +73,12 @@ impl Reservations {
             let arrived = state.net_namespaces.get(name).map(|object| object.netid);
             arrived != Some(reserved.value) && waits(reserved.since)
         });
+        self.released.retain(|_, since| waits(*since));
     }
 
-    /// Notes the numbers that these changes give; whether there was one that was not noted yet.
-    pub fn note(&mut self, changes: &[Change], now: i64) -> bool {
+    /// Notes the numbers that these changes give to objects of `state`, and those that they take away; whether there was one
+    /// that was not noted yet.
+    pub fn note(&mut self, state: &ClusterState, changes: &[Change], now: i64) -> bool {
         let mut news = false;
         for change in changes {
             let name = &change.object.name;
@@ -85,6 +91,11 @@ impl Reservations {
                 vnid.filter(|value| self.vnids.get(name).map(|known| known.value) != Some(*value))
             {
                 self.vnids.insert(name.clone(), Reserved { value, since: now });
+                if let Some(old) = state.net_namespaces.get(name).map(|object| object.netid)
+                    && old >= Vnid::FIRST_ALLOCATABLE.get()
+                {
+                    self.released.insert(old, now);
+                }
                 news = true;
             }
         }
@@ -133,6 +144,7 @@ mod tests {
                 object: ObjectRef::cluster(Kind::NetNamespace, "m"),
                 action: Action::Patch(json!({"netid": 11})),
                 reason: String::new(),
+                notice: None,
             },
         ]
     }
@@ -140,8 +152,8 @@ mod tests {
     #[test]
     fn a_number_is_noted_until_it_is_seen() {
         let mut reservations = Reservations::default();
-        assert!(reservations.note(&changes(), 1000));
-        assert!(!reservations.note(&changes(), 1001), "nothing new");
+        assert!(reservations.note(&ClusterState::default(), &changes(), 1000));
+        assert!(!reservations.note(&ClusterState::default(), &changes(), 1001), "nothing new");
         assert_eq!(reservations.len(), 3);
 
         let mut state = ClusterState::default();
@@ -158,9 +170,22 @@ mod tests {
     }
 
     #[test]
+    fn what_a_namespace_gives_up_rests_for_a_while() {
+        let mut state = ClusterState::default();
+        state.insert(net_namespace("m", 10).into());
+        let mut reservations = Reservations::default();
+        reservations.note(&state, &changes()[2..], 1000);
+        state.insert(net_namespace("m", 11).into());
+        reservations.settle(&state, 1000 + ABANDONED - 1);
+        assert_eq!(reservations.released.keys().collect::<Vec<_>>(), [&10]);
+        reservations.settle(&state, 1000 + ABANDONED);
+        assert!(reservations.is_empty());
+    }
+
+    #[test]
     fn they_survive_as_text() {
         let mut reservations = Reservations::default();
-        reservations.note(&changes(), 1000);
+        reservations.note(&ClusterState::default(), &changes(), 1000);
         let text = serde_json::to_string(&reservations).unwrap();
         assert_eq!(serde_json::from_str::<Reservations>(&text).unwrap(), reservations);
         assert_eq!(serde_json::from_str::<Reservations>("{}").unwrap(), Reservations::default());

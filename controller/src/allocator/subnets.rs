@@ -115,6 +115,7 @@ impl Planner<'_> {
             object: ObjectRef::cluster(Kind::HostSubnet, name),
             action: Action::Delete,
             reason: "its Node is gone".to_owned(),
+            notice: None,
         });
     }
 
@@ -281,6 +282,7 @@ impl Patch {
             object: ObjectRef::cluster(Kind::HostSubnet, name),
             action: Action::Patch(Value::Object(self.fields)),
             reason: self.reasons.join(", "),
+            notice: None,
         })
     }
 }

@@ -1,7 +1,9 @@
 //! Tests of the allocator as a whole; those of its parts are beside them.
 
+mod egress_ips;
 mod in_a_directory;
 mod invariants;
+mod renumbering;
 
 use k8s_openapi::api::core::v1::Node;
 use serde_json::json;

@@ -1,39 +1,43 @@
 //! NetNamespaces: one for each Namespace.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use super::plan::{Action, Allocation, Change, Problem};
+use super::renumbering;
 use super::reservations::Reservations;
-use crate::api::{GLOBAL_NAMESPACE, Kind, NetNamespace, ObjectRef, Vnid};
+use crate::api::{GLOBAL_NAMESPACE, Kind, NetNamespace, ObjectRef, PluginMode, Vnid};
 use crate::cluster::ClusterState;
 
 /// Plans every NetNamespace.
-pub(super) fn plan(state: &ClusterState, reservations: &Reservations, allocation: &mut Allocation) {
-    let reserved = reservations.vnids.values();
-    let mut taken: BTreeSet<Vnid> =
-        reserved.filter_map(|reserved| Vnid::try_from(reserved.value).ok()).collect();
+pub(super) fn plan(
+    state: &ClusterState,
+    plugin: PluginMode,
+    reservations: &Reservations,
+    allocation: &mut Allocation,
+) {
+    let mut vnids = Vnids::new(state, reservations);
+    let mut going = BTreeSet::new();
     for (name, object) in &state.net_namespaces {
-        match Vnid::try_from(object.as_ref()) {
-            Ok(vnid) => {
-                taken.insert(vnid);
-            }
-            Err(invalid) => allocation.problems.push(Problem::Invalid(invalid)),
+        if let Err(invalid) = Vnid::try_from(object.as_ref()) {
+            allocation.problems.push(Problem::Invalid(invalid));
         }
         let uid = state.namespaces.get(name).map(|namespace| namespace.metadata.uid.as_deref());
         if let Some(owner) = owner(object)
             && uid.is_none_or(|uid| uid.is_some_and(|uid| uid != owner.uid))
         {
+            going.insert(name.as_str());
             allocation.changes.push(Change {
                 object: ObjectRef::cluster(Kind::NetNamespace, name),
                 action: Action::Delete,
                 reason: "its Namespace is gone".to_owned(),
+                notice: None,
             });
         }
     }
+    renumbering::plan(state, plugin, &going, &mut vnids, allocation);
 
-    let mut free = FreeVnids { taken, next: Some(Vnid::FIRST_ALLOCATABLE) };
     let mut namespaces: Vec<_> = state
         .namespaces
         .iter()
@@ -43,11 +47,7 @@ pub(super) fn plan(state: &ClusterState, reservations: &Reservations, allocation
         .collect();
     namespaces.sort_by_key(|(name, namespace)| (namespace.metadata.creation_timestamp.clone(), *name));
     for (name, namespace) in namespaces {
-        let vnid = if name == GLOBAL_NAMESPACE {
-            Some(Vnid::GLOBAL)
-        } else {
-            reservations.vnid(name).or_else(|| free.take())
-        };
+        let vnid = if name == GLOBAL_NAMESPACE { Some(Vnid::GLOBAL) } else { vnids.take(name) };
         let Some(vnid) = vnid else {
             allocation.problems.push(Problem::VnidsExhausted { namespace: name.clone() });
             continue;
@@ -82,18 +82,49 @@ fn owner(object: &NetNamespace) -> Option<&OwnerReference> {
     owners.into_iter().find(|owner| owner.kind == Kind::Namespace.as_str() && owner.name == object.netname)
 }
 
-/// Hands out free VNIDs, the lowest first.
-struct FreeVnids {
-    taken: BTreeSet<Vnid>,
+/// Who uses which VNID, and which are free.
+pub(super) struct Vnids<'a> {
+    /// Users of each VNID: names of NetNamespaces that have it, or that it was noted for.
+    users: BTreeMap<Vnid, BTreeSet<&'a str>>,
+    reservations: &'a Reservations,
     /// From here on none has been looked at.
     next: Option<Vnid>,
 }
 
-impl FreeVnids {
-    fn take(&mut self) -> Option<Vnid> {
+impl<'a> Vnids<'a> {
+    fn new(state: &'a ClusterState, reservations: &'a Reservations) -> Self {
+        let mut users: BTreeMap<Vnid, BTreeSet<&str>> = BTreeMap::new();
+        let noted = reservations.vnids.iter().map(|(name, noted)| (name, noted.value));
+        let seen = state.net_namespaces.iter().map(|(name, object)| (name, object.netid));
+        for (name, netid) in noted.chain(seen) {
+            if let Ok(vnid) = Vnid::try_from(netid) {
+                users.entry(vnid).or_default().insert(name);
+            }
+        }
+        // Nobody has these, but who had them may not know that yet.
+        for vnid in reservations.released.keys().filter_map(|netid| Vnid::try_from(*netid).ok()) {
+            users.entry(vnid).or_default();
+        }
+        Self { users, reservations, next: Some(Vnid::FIRST_ALLOCATABLE) }
+    }
+
+    /// Whether others than `name` have the VNID, or will.
+    pub(super) fn is_shared(&self, vnid: Vnid, name: &str) -> bool {
+        self.users.get(&vnid).is_some_and(|users| users.iter().any(|user| *user != name))
+    }
+
+    /// A VNID for `name` alone: the one that was noted for it, else the lowest free one.
+    pub(super) fn take(&mut self, name: &str) -> Option<Vnid> {
+        // One that was noted to join another namespace, or to be global, is not for whoever has that name now.
+        let noted = self.reservations.vnid(name);
+        let own = noted.filter(|vnid| *vnid >= Vnid::FIRST_ALLOCATABLE && !self.is_shared(*vnid, name));
+        own.or_else(|| self.lowest())
+    }
+
+    fn lowest(&mut self) -> Option<Vnid> {
         while let Some(vnid) = self.next {
             self.next = vnid.next();
-            if !self.taken.contains(&vnid) {
+            if !self.users.contains_key(&vnid) {
                 return Some(vnid);
             }
         }
@@ -107,12 +138,14 @@ mod tests {
 
     #[test]
     fn the_lowest_free_vnid_until_none_is_left() {
-        let taken = [10, 11, 13].map(|number| Vnid::try_from(number).unwrap()).into();
-        let mut free = FreeVnids { taken, next: Some(Vnid::FIRST_ALLOCATABLE) };
-        assert_eq!(free.take().map(Vnid::get), Some(12));
-        assert_eq!(free.take().map(Vnid::get), Some(14));
-        free.next = Some(Vnid::MAX);
-        assert_eq!(free.take(), Some(Vnid::MAX));
-        assert_eq!(free.take(), None);
+        let taken = [10, 11, 13].map(|number| (Vnid::try_from(number).unwrap(), BTreeSet::new()));
+        let reservations = Reservations::default();
+        let mut vnids =
+            Vnids { users: taken.into(), reservations: &reservations, next: Some(Vnid::FIRST_ALLOCATABLE) };
+        assert_eq!(vnids.take("a").map(Vnid::get), Some(12));
+        assert_eq!(vnids.take("a").map(Vnid::get), Some(14));
+        vnids.next = Some(Vnid::MAX);
+        assert_eq!(vnids.take("a"), Some(Vnid::MAX));
+        assert_eq!(vnids.take("a"), None);
     }
 }

@@ -40,7 +40,7 @@ pub struct ClusterNetwork {
     pub plugin_name: String,
     /// CIDRs that nodes' subnets are taken from, in order of use.
     #[serde(default, deserialize_with = "null_as_default")]
-    #[schemars(required, transform = rules::cluster_networks)]
+    #[schemars(transform = rules::cluster_networks)]
     pub cluster_networks: Vec<ClusterNetworkEntry>,
     /// UDP port of the VXLAN tunnels, 1 to 65535; absent: 4789.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -148,10 +148,11 @@ pub struct EgressNetworkPolicy {
 
 /// Rules of an [`EgressNetworkPolicy`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = rules::egress_spec)]
 pub struct EgressNetworkPolicySpec {
     /// In order; the first that matches decides, and what none matches is allowed.
     #[serde(default, deserialize_with = "null_as_default")]
-    #[schemars(required, transform = rules::egress_rules)]
+    #[schemars(transform = rules::egress_rules)]
     pub egress: Vec<EgressNetworkPolicyRule>,
 }
 

@@ -64,6 +64,14 @@ fn between(schema: &mut Schema, least: u32, most: u32) {
     set(schema, "maximum", most);
 }
 
+/// Makes a field required that reading does without.
+fn require(schema: &mut Schema, field: &str) {
+    let required = schema.ensure_object().entry("required").or_insert_with(|| json!([]));
+    if let Value::Array(fields) = required {
+        fields.push(field.into());
+    }
+}
+
 /// Applies `rule` to the elements of a list of at most `most`.
 fn each(schema: &mut Schema, most: u32, rule: fn(&mut Schema)) {
     set(schema, "maxItems", most);
@@ -200,6 +208,7 @@ pub(in crate::api) fn cluster_network(schema: &mut Schema) {
     let length = format!(
         "{MIRRORS}(has(self.hostsubnetlength) && self.hostsubnetlength == self.clusterNetworks[0].hostSubnetLength)"
     );
+    require(schema, "clusterNetworks");
     check(
         schema,
         &[
@@ -238,11 +247,24 @@ fn repeats_name(schema: &mut Schema, field: &str) {
 /// The rules of a HostSubnet as a whole.
 pub(in crate::api) fn host_subnet(schema: &mut Schema) {
     repeats_name(schema, "host");
+    // Once nodes have routed by it, a subnet changes with its node only. One that is none may be mended.
+    let kept = "!has(oldSelf.subnet) || !isCIDR(oldSelf.subnet) || (has(self.subnet) && self.subnet == oldSelf.subnet)";
+    let says =
+        "'the subnet can not be changed: delete the object, and the controller makes another for its node'";
+    let rule = Rule::new(kept, says).at(".subnet").to_value();
+    if let Some(Value::Array(rules)) = schema.get_mut("x-kubernetes-validations") {
+        rules.push(rule);
+    }
 }
 
 /// The rules of a NetNamespace as a whole.
 pub(in crate::api) fn net_namespace(schema: &mut Schema) {
     repeats_name(schema, "netname");
+}
+
+/// What an EgressNetworkPolicy says.
+pub(in crate::api) fn egress_spec(schema: &mut Schema) {
+    require(schema, "egress");
 }
 
 /// The list of egress rules.

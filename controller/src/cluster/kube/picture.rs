@@ -138,6 +138,14 @@ fn reduced(kind: Kind, mut object: DynamicObject) -> DynamicObject {
         Kind::Node => {
             fields.remove("spec");
             keep(fields, "status", &["addresses", "conditions"]);
+            if let Some(Value::Array(conditions)) =
+                fields.get_mut("status").and_then(|status| status.get_mut("conditions"))
+            {
+                conditions.retain(|condition| condition.get("type").is_some_and(|kind| kind == "Ready"));
+                for condition in conditions.iter_mut().filter_map(Value::as_object_mut) {
+                    condition.retain(|name, _| matches!(name.as_str(), "type" | "status"));
+                }
+            }
         }
         Kind::Namespace => {
             fields.remove("spec");
@@ -168,7 +176,10 @@ mod tests {
             "apiVersion": "v1", "kind": "Node",
             "metadata": {"name": name, "resourceVersion": version, "managedFields": [], "annotations": {LAST_APPLIED: "{}", "a": "b"}},
             "spec": {"podCIDR": "10.0.0.0/24"},
-            "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}], "images": [{"names": ["x"]}]},
+            "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}], "images": [{"names": ["x"]}], "conditions": [
+                {"type": "DiskPressure", "status": "False"},
+                {"type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": "2024-01-01T00:00:00Z"},
+            ]},
         }))
         .unwrap()
     }
@@ -231,7 +242,10 @@ mod tests {
             json!({
                 "apiVersion": "v1", "kind": "Node",
                 "metadata": {"name": "a", "resourceVersion": "1", "annotations": {"a": "b"}},
-                "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]},
+                "status": {
+                    "addresses": [{"type": "InternalIP", "address": "192.0.2.1"}],
+                    "conditions": [{"type": "Ready", "status": "True"}],
+                },
             })
         );
     }
