@@ -34,9 +34,13 @@ test-deps: deps
 	@tests/deps.sh test
 	@tests/kube/build.sh
 
-# The same comparisons as in the tests, with many more random packets.
-soak: deps
+# The same comparisons as in the tests, with many more random packets; the API server gone for as long as it takes to be
+# noticed; and a cluster as large as they come.
+soak: test-deps
 	OSDN_PACKETS=20000 $(CARGO) test --release -p tests --test walker -- --nocapture
+	$(CARGO) build --release --workspace --bins
+	OSDN_OUTAGE=30 $(CARGO) test --release -p tests --test kube -- agents::
+	OSDN_SCALE=100 $(CARGO) test --release -p tests --test kube -- scale::
 
 # Every fuzz target of the protocol crates, or of one, for some time each: make fuzz CRATE=ovsdb SECONDS=300. What is
 # found stays in CRATE/fuzz/artifacts. Needs a nightly compiler and cargo-fuzz.

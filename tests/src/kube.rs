@@ -4,9 +4,12 @@ use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rcgen::{
@@ -22,6 +25,17 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Who calls itself this may do everything.
 const ADMINISTRATORS: &str = "system:masters";
+
+/// What the API server notes: each request that an account of a pod made, and its answer's code.
+const AUDIT: &str = "\
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- level: Metadata
+  userGroups: [system:serviceaccounts]
+- level: None
+";
 
 /// Service network of the API server, as in `manifests/demo`.
 const SERVICE_NETWORK: &str = "172.30.0.0/16";
@@ -45,7 +59,7 @@ pub struct ControlPlane {
     dir: tempfile::TempDir,
     authority: CertifiedIssuer<'static, KeyPair>,
     etcd: Child,
-    api_server: Option<Child>,
+    api_server: Mutex<Option<Child>>,
     etcd_port: u16,
     port: u16,
 }
@@ -81,7 +95,7 @@ impl ControlPlane {
                 // Nothing here needs to outlive the machine.
                 .arg("--unsafe-no-fsync"),
         )?;
-        let mut plane = Self { dir, authority, etcd, api_server: None, etcd_port, port };
+        let plane = Self { dir, authority, etcd, api_server: Mutex::new(None), etcd_port, port };
         plane.write("ca.crt", &plane.authority.pem())?;
         let (certificate, key) = plane.certificate("kube-apiserver", None, true)?;
         plane.write("server.crt", &certificate)?;
@@ -95,6 +109,7 @@ impl ControlPlane {
             "admin",
             &format!("client-certificate: {}\n    client-key: {}", certificate.display(), key.display()),
         )?;
+        plane.write("audit.yaml", AUDIT)?;
         plane.start_api_server()?;
         Ok(plane)
     }
@@ -103,7 +118,7 @@ impl ControlPlane {
     ///
     /// # Errors
     /// When it does not come up: its last words are in the text.
-    pub fn start_api_server(&mut self) -> anyhow::Result<()> {
+    pub fn start_api_server(&self) -> anyhow::Result<()> {
         let path = |name: &str| self.dir.path().join(name).display().to_string();
         let child = spawn(
             self.dir.path(),
@@ -120,12 +135,15 @@ impl ControlPlane {
                 .arg(format!("--service-account-signing-key-file={}", path("accounts.key")))
                 .arg(format!("--service-cluster-ip-range={SERVICE_NETWORK}"))
                 .args(["--authorization-mode=RBAC", "--allow-privileged=true"])
+                .arg(format!("--audit-policy-file={}", path("audit.yaml")))
+                .arg(format!("--audit-log-path={}", path("audit.log")))
                 // No loopback address can be an endpoint, and no controller makes the accounts of pods.
                 .args(["--endpoint-reconciler-type=none", "--disable-admission-plugins=ServiceAccount"]),
         )?;
-        self.api_server = Some(child);
+        *self.server() = Some(child);
         let ended = until(PATIENCE, || {
-            if let Some(status) = self.api_server.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
+            let status = self.server().as_mut().and_then(|child| child.try_wait().ok().flatten());
+            if let Some(status) = status {
                 return Ok(Some(status));
             }
             run(self.kubectl(Caller::Admin)?.args(["get", "--raw", "/readyz"])).map(|_| None)
@@ -138,8 +156,9 @@ impl ControlPlane {
     }
 
     /// Ends the API server as a power failure would; etcd stays.
-    pub fn kill_api_server(&mut self) {
-        if let Some(mut child) = self.api_server.take() {
+    pub fn kill_api_server(&self) {
+        let child = self.server().take();
+        if let Some(mut child) = child {
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -150,8 +169,18 @@ impl ControlPlane {
     /// # Errors
     /// When it does not run.
     pub fn signal_api_server(&self, signal: Signal) -> anyhow::Result<()> {
-        let child = self.api_server.as_ref().context("kube-apiserver does not run")?;
-        Ok(kill(Pid::from_raw(i32::try_from(child.id())?), signal)?)
+        let pid = self.server().as_ref().map(Child::id).context("kube-apiserver does not run")?;
+        Ok(kill(Pid::from_raw(i32::try_from(pid)?), signal)?)
+    }
+
+    fn server(&self) -> std::sync::MutexGuard<'_, Option<Child>> {
+        self.api_server.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The port of the API server on loopback.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// A kubeconfig for `caller`.
@@ -174,6 +203,15 @@ impl ControlPlane {
         let mut command = Command::new(component("kubectl")?);
         command.env("KUBECONFIG", self.kubeconfig(caller)?).env("HOME", self.dir.path());
         Ok(command)
+    }
+
+    /// A client as `caller`, for what would take `kubectl` too long.
+    ///
+    /// # Errors
+    /// When there is no such account.
+    pub async fn client(&self, caller: Caller<'_>) -> anyhow::Result<Client> {
+        let file = Kubeconfig::read_from(self.kubeconfig(caller)?)?;
+        Ok(Client::try_from(Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?)?)
     }
 
     /// `kubectl ARGUMENTS` as administrator: its output.
@@ -215,6 +253,17 @@ impl ControlPlane {
             bail!("{}", crate::both(&output));
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// What accounts of pods have asked for so far: an `audit.k8s.io/v1` Event each.
+    ///
+    /// # Errors
+    /// When the log can't be read.
+    pub fn audit(&self) -> anyhow::Result<Vec<Value>> {
+        let text = std::fs::read_to_string(self.path("audit.log")).context("no audit log")?;
+        // The last line may be in the making.
+        let whole = text.rfind('\n').map_or("", |end| text.get(..end).unwrap_or_default());
+        Ok(whole.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
     }
 
     /// A file that goes away with the control plane.

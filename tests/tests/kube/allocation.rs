@@ -5,6 +5,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use tests::kube::{Caller, ControlPlane};
 use tests::{binary, until};
@@ -16,7 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("allocation::a_leader_is_killed", a_leader_is_killed),
 ];
 
-const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The network that most tests work in.
 pub(crate) const NETWORK: &str = "\
@@ -53,6 +55,18 @@ impl Controller {
         Ok(Self(child))
     }
 
+    pub(crate) fn process(&self) -> &Child {
+        &self.0
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub(crate) fn stop(mut self) -> anyhow::Result<()> {
+        kill(Pid::from_raw(i32::try_from(self.0.id())?), Signal::SIGTERM)?;
+        let status = self.0.wait()?;
+        ensure!(status.success(), "{status}");
+        Ok(())
+    }
+
     /// Ends it as a power failure would.
     pub(crate) fn kill(mut self) {
         let _ = self.0.kill();
@@ -68,7 +82,7 @@ impl Drop for Controller {
 }
 
 /// A Node with an address in its status, as a kubelet would write it.
-fn add_nodes(plane: &ControlPlane, nodes: &[(String, String)]) -> anyhow::Result<()> {
+pub(crate) fn add_nodes(plane: &ControlPlane, nodes: &[(String, String)]) -> anyhow::Result<()> {
     let list = |with_status: bool| {
         let documents = nodes.iter().map(|(name, ip)| {
             let status = if with_status {
@@ -86,7 +100,11 @@ fn add_nodes(plane: &ControlPlane, nodes: &[(String, String)]) -> anyhow::Result
 }
 
 /// A field of every object of a kind, by name.
-fn fields(plane: &ControlPlane, kind: &str, field: &str) -> anyhow::Result<BTreeMap<String, Value>> {
+pub(crate) fn fields(
+    plane: &ControlPlane,
+    kind: &str,
+    field: &str,
+) -> anyhow::Result<BTreeMap<String, Value>> {
     let list = plane.json(&["get", kind])?;
     let items = list["items"].as_array().context("no items")?;
     let name = |item: &Value| item["metadata"]["name"].as_str().unwrap_or_default().to_owned();
