@@ -7,15 +7,16 @@ use crate::pipeline::cookie::Owner;
 use crate::pipeline::table::Table;
 
 mod act;
+mod conntrack;
 mod explain;
 mod lookup;
 mod packet;
 mod reading;
 mod walker;
 
+pub use conntrack::{Assumptions, StateError, ct_state_text, parse_ct_state};
 pub use packet::Packet;
 pub use reading::reading;
-pub use walker::Assumptions;
 
 /// One table on the way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,8 +71,11 @@ pub struct Walk {
     pub outputs: Vec<Output>,
     /// The packet at the end of its last branch.
     pub packet: Packet,
-    /// Why nothing was sent, in words. Empty when something was.
+    /// Why nothing was sent, in words. Empty when something was, and where that is not known.
     pub drop_reason: String,
+    /// Why the way is not known beyond the last step, in words: something on it depends on what a walk does not know,
+    /// or is unknown to it. What was sent until then is in `outputs`; more may follow.
+    pub not_walked: Option<String>,
 }
 
 impl Walk {
@@ -81,14 +85,19 @@ impl Walk {
         self.steps.iter().map(|step| step.table).collect()
     }
 
-    /// Whether nothing was sent anywhere.
+    /// Whether nothing was sent anywhere, for certain.
     #[must_use]
     pub fn is_drop(&self) -> bool {
-        self.outputs.is_empty()
+        self.outputs.is_empty() && self.not_walked.is_none()
     }
 }
 
 /// Walks `packet` through `flows` from table 0 on.
+///
+/// What the walk cannot follow ends it, with [`Walk::not_walked`] saying why, rather than with a guess: actions that depend
+/// on more of the packet than its fields (`check_pkt_larger`, `multipath`), on what is alive (`bundle`), on a controller
+/// (`controller(pause)`), actions that put the packet into another header or take it out (MPLS, PBB, NSH, `encap`,
+/// `decap`), and actions, instructions and match fields that this version does not know.
 #[must_use]
 pub fn walk(flows: &FlowSet, packet: Packet, assumptions: &Assumptions) -> Walk {
     walker::Walker::new(flows, assumptions).walk(packet)

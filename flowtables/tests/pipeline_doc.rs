@@ -159,7 +159,8 @@ fn page(flows: &FlowSet) -> String {
     text += &mermaid(flows);
     text += "\n</details>\n\n";
     text.extend(Table::ALL.iter().map(|table| section(flows, *table)));
-    text.trim_end().to_owned() + "\n"
+    text += include_str!("pipeline_doc/limits.md");
+    text
 }
 
 #[test]

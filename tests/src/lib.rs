@@ -9,6 +9,7 @@ pub mod frames;
 pub mod http;
 pub mod kube;
 pub mod random;
+pub mod switch;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

@@ -17,14 +17,11 @@ use flowtables::flowset::FlowSet;
 use flowtables::pipeline::cookie::Owner;
 use flowtables::pipeline::port::VXLAN0;
 use flowtables::pipeline::vnid::Vnid;
-use flowtables::walk::{Assumptions, Packet, Walk, walk};
+use flowtables::walk::{Assumptions, Packet, Walk, parse_ct_state, walk};
 use openflow::{Field, Flow, Match, OfPort};
 
-#[path = "walker/switch.rs"]
-mod switch;
-
-use switch::DummySwitch;
 use tests::random::{Packets, Random, RandomCluster, Shape, packets, seeded};
+use tests::switch::DummySwitch;
 
 /// The last port that a packet comes in through: all pods could be on one node, and two ports are nobody's.
 const LAST_PORT: u32 = 24;
@@ -33,17 +30,17 @@ const LAST_PORT: u32 = 24;
 const PACKETS_A_CLUSTER: usize = 500;
 
 /// Walks a packet both ways; our walk if they agree.
-async fn compare(switch: &DummySwitch, flows: &FlowSet, packet: &str) -> Walk {
+async fn compare(switch: &DummySwitch, flows: &FlowSet, packet: &str, assumptions: &Assumptions) -> Walk {
     let fields: Match = packet.parse().unwrap_or_else(|error| panic!("{packet}: {error}"));
-    let walk = walk(flows, Packet::from(&fields), &Assumptions::default());
-    let (trace, raw) = switch.trace(packet).await.unwrap();
+    let walk = walk(flows, Packet::from(&fields), assumptions);
+    let (trace, raw) = switch.trace(packet, assumptions).await.unwrap();
     let mut found = differences(&walk, &trace);
     if trace.hashed {
         // Which bucket of a select group: only the datapath knows.
         found.retain(|difference| !difference.starts_with("output:"));
     }
     found.extend(headers(&walk, &trace));
-    assert!(found.is_empty(), "{packet}\n{}\n{}\n{raw}", found.join("\n"), text(&walk));
+    assert!(found.is_empty(), "{packet} {assumptions:x?}\n{}\n{}\n{raw}", found.join("\n"), text(&walk));
     walk
 }
 
@@ -70,6 +67,15 @@ fn headers(walk: &Walk, trace: &SwitchTrace) -> Vec<String> {
         .collect()
 }
 
+/// What conntrack is assumed to say: mostly what the switch assumes by itself, else up to three states in turn.
+fn assumptions(random: &mut Random) -> Assumptions {
+    let states: &[&str] =
+        &["trk,new", "trk,est", "trk,est,rpl", "trk,inv", "trk,new,rel", "trk,est,rel,rpl", "trk"];
+    let number = random.below(6).saturating_sub(2);
+    let ct_next = (0..number).map(|_| parse_ct_state(random.pick(states)).unwrap()).collect();
+    Assumptions { ct_next, ..Assumptions::default() }
+}
+
 /// A cluster of 3 nodes and 20 pods, its 5 tenants with all that a tenant can have, as one node sees it.
 fn cluster(random: &mut Random, plugin: &str) -> (Packets, View) {
     let cluster = RandomCluster::new(random, plugin, Shape::default()).unwrap();
@@ -87,7 +93,8 @@ async fn clusters(plugin: &str, tables: &[u8]) {
         let (packets, view) = cluster(&mut random, plugin);
         switch.load(view.flows()).await.unwrap();
         for _ in start..number.min(start + PACKETS_A_CLUSTER) {
-            let walk = compare(&switch, view.flows(), &packets.random(&mut random)).await;
+            let packet = packets.random(&mut random);
+            let walk = compare(&switch, view.flows(), &packet, &assumptions(&mut random)).await;
             groups += usize::from(walk.outputs.iter().any(|output| !output.choices.is_empty()));
             for table in walk.path() {
                 *visits.entry(table).or_default() += 1;
@@ -122,7 +129,8 @@ async fn a_group_is_walked_bucket_by_bucket_and_the_switch_takes_one_of_them() {
         }
         switch.load(view.flows()).await.unwrap();
         for _ in 0..100 {
-            let walk = compare(&switch, view.flows(), &packets.random(&mut random)).await;
+            let packet = packets.random(&mut random);
+            let walk = compare(&switch, view.flows(), &packet, &assumptions(&mut random)).await;
             chosen += usize::from(walk.outputs.iter().any(|output| !output.choices.is_empty()));
         }
     }
@@ -164,7 +172,7 @@ async fn multicast_reaches_every_node_of_a_large_cluster() {
     switch.load(&flows).await.unwrap();
 
     let packet = format!("in_port={},udp,nw_src={},nw_dst=224.1.1.1,ct_state=trk", sender.port, sender.ip);
-    let walk = compare(&switch, &flows, &packet).await;
+    let walk = compare(&switch, &flows, &packet, &Assumptions::default()).await;
     assert_eq!(walk.path(), [0, 20, 21, 30, 110, 111, 111, 111, 120]);
     let far = walk.outputs.iter().filter(|output| output.port == VXLAN0);
     assert!(far.map(|output| output.packet.ipv4(Field::TUN_DST)).eq(nodes));
@@ -197,7 +205,7 @@ async fn the_walk_is_that_of_the_switch_for_flows_of_every_kind() {
         );
         packet += *random.pick(&["", ",ct_state=trk", ",ct_state=trk|new", ",ct_state=trk|est,ct_mark=5"]);
         packet += *random.pick(&["", ",dl_vlan=5", ",reg3=0x10,reg5=7", ",metadata=0x1234,tun_id=9"]);
-        for table in compare(&switch, &flows, &packet).await.path() {
+        for table in compare(&switch, &flows, &packet, &assumptions(&mut random)).await.path() {
             *visits.entry(table).or_default() += 1;
         }
     }
@@ -206,4 +214,128 @@ async fn the_walk_is_that_of_the_switch_for_flows_of_every_kind() {
         assert!(visits.contains_key(&table), "no packet visited table {table}: {visits:?}");
     }
     assert!(flows.iter().any(|flow| flow.fields.get(Field::CONJ_ID).is_some()));
+}
+
+/// Flows in the text of `ovs-ofctl`, of one owner.
+fn set(lines: &[&str]) -> FlowSet {
+    let mut flows = FlowSet::new();
+    let parsed: Vec<Flow> =
+        lines.iter().map(|line| line.parse().unwrap_or_else(|error| panic!("{line}: {error}"))).collect();
+    flows.replace(&Owner::Base, parsed.into_iter().map(Flow::normalized).collect::<Vec<_>>());
+    flows
+}
+
+/// A new connection's first packet, the way back, and one that belongs to nothing take different flows; each visit to
+/// conntrack takes the next state, and behind the last one it is a new connection again.
+#[tokio::test]
+async fn what_is_assumed_of_conntrack_is_assumed_in_order() {
+    let switch = DummySwitch::start(8).unwrap();
+    let flows = set(&[
+        "table=0,ip,ct_state=-trk,actions=ct(table=1)",
+        "table=1,priority=2,ip,ct_state=+rpl+trk,actions=ct(table=2,zone=1),output:3",
+        "table=1,priority=1,ip,ct_state=+new+trk,actions=output:4,ct(table=2,nat)",
+        "table=1,priority=0,actions=drop",
+        "table=2,priority=2,ip,ct_state=+inv+trk,actions=output:5",
+        "table=2,priority=1,ip,ct_state=+est+trk,actions=output:6",
+        "table=2,priority=0,actions=output:7",
+    ]);
+    switch.load(&flows).await.unwrap();
+    for (states, outputs) in [
+        (vec![], vec![4, 7]),
+        (vec!["trk,new", "trk,inv"], vec![4, 5]),
+        (vec!["trk,est,rpl"], vec![3, 7]),
+        (vec!["trk,est,rpl", "trk,est"], vec![3, 6]),
+        (vec!["trk,est"], vec![]),
+        (vec!["trk,inv", "trk,new", "trk"], vec![]),
+    ] {
+        let ct_next = states.iter().map(|state| parse_ct_state(state).unwrap()).collect();
+        let assumptions = Assumptions { ct_next, ..Assumptions::default() };
+        let packet = "in_port=1,tcp,nw_src=10.0.0.1,nw_dst=10.0.0.2";
+        let walk = compare(&switch, &flows, packet, &assumptions).await;
+        let ports: Vec<u32> = walk.outputs.iter().map(|output| output.port.0).collect();
+        assert_eq!(ports, outputs, "{states:?}");
+    }
+}
+
+/// Where flows run in circles the switch gives up and sends nothing of what it has come by; so does the walk.
+#[tokio::test]
+async fn circles_end_where_the_switch_ends_them() {
+    let switch = DummySwitch::start(8).unwrap();
+    let many = |to: u8| vec![format!("resubmit(,{to})"); 17].join(",");
+    let wide: Vec<String> =
+        (0..3).map(|n| format!("table={n},actions=output:{},{}", n + 2, many(n + 1))).collect();
+    let deep: Vec<String> =
+        (0..250).map(|n| format!("table={n},actions=resubmit(,{}),output:2", n + 1)).collect();
+    for (lines, sent) in [
+        (vec!["table=0,actions=output:2,resubmit(,0)"], 0),
+        (
+            vec![
+                "table=0,actions=output:2,resubmit(,1)",
+                "table=1,actions=goto_table:2",
+                "table=2,actions=resubmit(,1)",
+            ],
+            0,
+        ),
+        // What conntrack sends back is another pass, and what the first has sent is sent.
+        (vec!["table=0,actions=output:2,ct(table=1)", "table=1,actions=output:3,resubmit(,1)"], 1),
+        (wide.iter().map(String::as_str).collect(), 0),
+        // As deep as there are tables, but ever forward.
+        (deep.iter().map(String::as_str).collect(), 250),
+    ] {
+        let flows = set(&lines);
+        switch.load(&flows).await.unwrap();
+        let packet = "in_port=1,tcp,nw_src=10.0.0.1,nw_dst=10.0.0.2";
+        let walk = compare(&switch, &flows, packet, &Assumptions::default()).await;
+        assert_eq!(walk.outputs.len(), sent, "{lines:?}");
+        assert_eq!(walk.is_drop(), sent == 0);
+    }
+}
+
+/// Flows that a switch takes and a walk cannot follow: it says so, with what was sent until then.
+#[tokio::test]
+async fn what_cannot_be_walked_is_said() {
+    let switch = DummySwitch::start(8).unwrap();
+    for (flow, sent, why) in [
+        ("ip,actions=output:2,check_pkt_larger(1500)->NXM_NX_REG0[0],output:3", 1, "longer than 1500 bytes"),
+        ("ip,actions=push_mpls:0x8847,output:3", 0, "below an MPLS label"),
+        ("mpls,actions=pop_mpls:0x0800,output:3", 0, "below an MPLS label"),
+        ("ip,actions=multipath(eth_src,50,modulo_n,1,0,NXM_NX_REG0[]),output:3", 0, "by a hash"),
+        ("ip,actions=bundle(eth_src,0,hrw,ofport,members:4,8)", 0, "by what is alive"),
+        ("ip,actions=encap(nsh(md_type=1)),output:3", 0, "headers around the packet"),
+        ("ip,actions=controller(pause),output:3", 1, "until a controller"),
+        ("ip,actions=clone(output:2,push_mpls:0x8847),output:3", 1, "below an MPLS label"),
+    ] {
+        let flows = set(&[flow]);
+        switch.load(&flows).await.unwrap_or_else(|error| panic!("{flow}: {error:#}"));
+        let kind = flow.split(',').next().unwrap();
+        let packet: Match = format!("in_port=1,{kind}").parse().unwrap();
+        let walk = walk(&flows, Packet::from(&packet), &Assumptions::default());
+        let said = walk.not_walked.clone().unwrap_or_else(|| panic!("{flow} was walked"));
+        assert!(said.contains(why), "{flow}: {said}");
+        assert_eq!((walk.outputs.len(), walk.is_drop()), (sent, false), "{flow}");
+        assert_eq!(walk.drop_reason, "");
+        assert!(text(&walk).contains("=> not walked to the end: "), "{}", text(&walk));
+    }
+}
+
+/// The header of an MPLS packet itself is followed.
+#[tokio::test]
+async fn the_ttl_of_a_label_is_followed() {
+    let switch = DummySwitch::start(8).unwrap();
+    let flows = set(&[
+        "table=0,in_port=1,mpls,actions=dec_mpls_ttl,output:2,resubmit(,1)",
+        "table=0,in_port=2,mpls,actions=set_mpls_ttl(9),output:3",
+        "table=0,in_port=3,ip,actions=dec_mpls_ttl,set_mpls_ttl(9),output:3",
+        "table=1,mpls,mpls_label=7,actions=dec_mpls_ttl,output:4",
+    ]);
+    switch.load(&flows).await.unwrap();
+    for packet in [
+        "in_port=1,mpls,mpls_label=7,mpls_ttl=1,mpls_bos=1",
+        "in_port=1,mpls,mpls_label=7,mpls_ttl=2,mpls_bos=1",
+        "in_port=1,mpls,mpls_label=7,mpls_ttl=3,mpls_bos=1",
+        "in_port=2,mpls,mpls_label=7,mpls_ttl=3,mpls_bos=1",
+        "in_port=3,ip,nw_src=10.0.0.1",
+    ] {
+        compare(&switch, &flows, packet, &Assumptions::default()).await;
+    }
 }

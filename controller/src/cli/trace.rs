@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use anyhow::{Context, bail};
 use flowtables::pipeline::port::{self, VXLAN0};
-use flowtables::walk::{Assumptions, Packet, Walk, walk};
+use flowtables::walk::{Assumptions, Packet, Walk, ct_state_text, parse_ct_state, walk};
 use openflow::{Field, Match};
 use serde_json::{Value, json};
 
@@ -36,6 +36,10 @@ pub struct Args {
     /// Ask the real switches as well
     #[arg(long)]
     live: bool,
+    /// What connection tracking finds, such as `trk,est,rpl`: given several times, at one visit after the other. At further
+    /// ones, and without it: a new connection
+    #[arg(long, value_name = "STATE", value_parser = parse_ct_state, conflicts_with = "from")]
+    ct_next: Vec<u32>,
     #[command(flatten)]
     tun0: Tun0Mac,
     #[command(flatten)]
@@ -76,8 +80,9 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     let packet: Match = flow.parse().map_err(|error| WrongUse(format!("{error}")))?;
     let node = args.target.one_node()?.with(args.tun0);
     let inputs = if args.live { node.live().await? } else { node.offline()? };
-    let walk = walk(view(&inputs).flows(), Packet::from(&packet), &Assumptions::default());
-    let live = if args.live { Some(ask_switch(&node, &flow).await?) } else { None };
+    let assumptions = Assumptions { ct_next: args.ct_next, ..Assumptions::default() };
+    let walk = walk(view(&inputs).flows(), Packet::from(&packet), &assumptions);
+    let live = if args.live { Some(ask_switch(&node, &flow, &assumptions).await?) } else { None };
     let differences = live.as_ref().map(|(trace, _)| differences(&walk, trace)).unwrap_or_default();
     let mut document = document(&walk);
     if let (Some((trace, raw)), Some(object)) = (&live, document.as_object_mut()) {
@@ -94,17 +99,27 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         }
         text
     })?;
+    if let Some(why) = walk.not_walked {
+        bail!("the packet could not be followed to its end: {why}");
+    }
     Ok(if differences.is_empty() { Exit::Done } else { Exit::No })
 }
 
-/// The switch's own trace of a packet, read and as text.
+/// The switch's own trace of a packet, read and as text. Of the assumptions, `ct_next` counts: the switch too takes a new
+/// connection where nothing else is said.
 ///
 /// # Errors
 /// When ovs-vswitchd does not answer or does not take the packet.
-pub async fn ask_switch(node: &Node, flow: &str) -> anyhow::Result<(SwitchTrace, String)> {
+pub async fn ask_switch(
+    node: &Node,
+    flow: &str,
+    assumptions: &Assumptions,
+) -> anyhow::Result<(SwitchTrace, String)> {
     let control = ovsdb::unixctl::control_socket(&node.ovs_dir, "ovs-vswitchd")?;
-    let raw =
-        ovsdb::unixctl::call(&control, "ofproto/trace", &[BRIDGE, flow]).await.context("ofproto/trace")?;
+    let states: Vec<String> = assumptions.ct_next.iter().map(|state| ct_state_text(*state)).collect();
+    let mut arguments: Vec<&str> = states.iter().flat_map(|state| ["--ct-next", state]).collect();
+    arguments.extend([BRIDGE, flow]);
+    let raw = ovsdb::unixctl::call(&control, "ofproto/trace", &arguments).await.context("ofproto/trace")?;
     if !raw.contains("bridge(") {
         bail!("the switch did not trace the packet: {}", raw.trim());
     }
@@ -175,6 +190,14 @@ fn verdict(walk: &Walk) -> String {
     if walk.is_drop() {
         return format!("dropped: {}", walk.drop_reason);
     }
+    match &walk.not_walked {
+        Some(why) if walk.outputs.is_empty() => format!("not walked to the end: {why}"),
+        Some(why) => format!("not walked to the end: {why}; until then {}", sent(walk)),
+        None => sent(walk),
+    }
+}
+
+fn sent(walk: &Walk) -> String {
     let ends: Vec<String> = walk
         .outputs
         .iter()
@@ -211,9 +234,10 @@ fn document(walk: &Walk) -> Value {
             Some((field.name().to_owned(), u64::try_from(walk.packet.get(field)).ok()?))
         })
         .collect();
-    let verdict = match walk.is_drop() {
-        true => json!({ "drop": walk.drop_reason }),
-        false => json!({ "output": outputs(walk) }),
+    let verdict = match &walk.not_walked {
+        Some(why) => json!({ "notWalked": why, "output": outputs(walk) }),
+        None if walk.is_drop() => json!({ "drop": walk.drop_reason }),
+        None => json!({ "output": outputs(walk) }),
     };
     let tunnel = match tunnel(walk) {
         Some((id, dst)) => json!({ "id": id, "dst": dst }),

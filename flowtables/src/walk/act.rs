@@ -8,8 +8,6 @@ use super::packet::{Packet, port_of_16_bits};
 use super::walker::{Branch, Flowing, MAX_DEPTH, Walker};
 use super::{Choice, Output};
 
-const ETH_TYPE_MPLS: u128 = 0x8847;
-
 impl Walker<'_> {
     /// Carries out a list of actions of a flow in `table`.
     pub(super) fn apply(
@@ -24,6 +22,9 @@ impl Walker<'_> {
                 Flowing::On => {}
                 ended => return ended,
             }
+            if self.has_ended() {
+                return Flowing::Exit;
+            }
         }
         Flowing::On
     }
@@ -37,14 +38,16 @@ impl Walker<'_> {
                 self.output(*port, branch);
             }
             Action::Controller(controller) => {
-                if controller.pause {
-                    self.note("waits until a controller lets it go on".to_owned());
-                }
                 self.send(OfPort::CONTROLLER, branch);
+                if controller.pause {
+                    self.stop_walking("the packet waits until a controller lets it go on".to_owned());
+                }
             }
             Action::Group(id) => self.group(*id, table, branch, depth),
             Action::Resubmit { in_port, table: to, with_ct } => {
                 let to = to.unwrap_or(table);
+                // To go forward is no nesting: a table cannot come twice that way.
+                let depth = depth + usize::from(to <= table);
                 return self.resubmit(*in_port, to, *with_ct, branch, depth);
             }
             Action::Clone(actions) => {
@@ -57,7 +60,11 @@ impl Walker<'_> {
             }
             Action::Exit => return Flowing::Exit,
             Action::Ct(ct) => self.conntrack(ct, branch),
-            Action::DecTtl | Action::DecTtlCntIds(_) => return self.dec_ttl(branch),
+            Action::DecTtl | Action::DecTtlCntIds(_) if branch.packet.is_ip() => {
+                return self.dec_ttl(Field::IP_TTL, branch);
+            }
+            Action::DecMplsTtl if branch.packet.is_mpls() => return self.dec_ttl(Field::MPLS_TTL, branch),
+            Action::DecTtl | Action::DecTtlCntIds(_) | Action::DecMplsTtl => {}
             other => self.rewrite(other, branch),
         }
         Flowing::On
@@ -95,10 +102,6 @@ impl Walker<'_> {
             Action::SetTunnel(id) => packet.write_masked(Field::TUN_ID, (*id).into(), u64::MAX.into()),
             Action::SetIpTtl(ttl) => packet.write_masked(Field::IP_TTL, (*ttl).into(), 0xff),
             Action::SetMplsTtl(ttl) => packet.write_masked(Field::MPLS_TTL, (*ttl).into(), 0xff),
-            Action::DecMplsTtl => {
-                let ttl = packet.get(Field::MPLS_TTL).saturating_sub(1);
-                packet.write_masked(Field::MPLS_TTL, ttl, 0xff)
-            }
             Action::PushVlan(_) => {
                 if !packet.push_vlan() {
                     self.refuse("has as many VLAN tags as a switch keeps".to_owned());
@@ -107,19 +110,6 @@ impl Walker<'_> {
             }
             Action::PopVlan => {
                 packet.pop_vlan();
-                true
-            }
-            Action::PushMpls(kind) => {
-                packet.set(Field::ETH_TYPE, u128::from(*kind));
-                packet.set(Field::MPLS_LABEL, 0);
-                packet.set(Field::MPLS_TTL, 64);
-                packet.set(Field::MPLS_BOS, 1);
-                true
-            }
-            Action::PopMpls(kind) => {
-                if matches!(packet.get(Field::ETH_TYPE), ETH_TYPE_MPLS | 0x8848) {
-                    packet.set(Field::ETH_TYPE, u128::from(*kind));
-                }
                 true
             }
             Action::CtClear => {
@@ -141,7 +131,7 @@ impl Walker<'_> {
                 true
             }
             other => {
-                self.note(format!("an action that the walker does not follow: {other:?}"));
+                self.stop_walking(not_followed(other));
                 true
             }
         };
@@ -150,17 +140,14 @@ impl Walker<'_> {
         }
     }
 
-    fn dec_ttl(&mut self, branch: &mut Branch) -> Flowing {
-        if !branch.packet.is_ip() {
-            return Flowing::On;
-        }
-        match branch.packet.get(Field::IP_TTL) {
+    fn dec_ttl(&mut self, field: Field, branch: &mut Branch) -> Flowing {
+        match branch.packet.get(field) {
             0 | 1 => {
                 self.refuse("its TTL is used up".to_owned());
                 Flowing::Stop
             }
             ttl => {
-                branch.packet.set(Field::IP_TTL, ttl - 1);
+                branch.packet.set(field, ttl - 1);
                 Flowing::On
             }
         }
@@ -182,14 +169,21 @@ impl Walker<'_> {
             }
             Some(Some(packet)) => packet,
             None if in_port.is_none_or(|port| port == OfPort::IN_PORT) => {
-                return stop_here(self.table(table, branch, depth + 1));
+                return self.again(table, None, branch, depth);
             }
             None => branch.packet.clone(),
         };
         if let Some(port) = in_port.filter(|port| *port != OfPort::IN_PORT) {
             seen.set(Field::IN_PORT, port.0.into());
         }
-        stop_here(self.table_as(table, seen, branch, depth + 1))
+        self.again(table, Some(seen), branch, depth)
+    }
+
+    fn again(&mut self, table: u8, seen: Option<Packet>, branch: &mut Branch, depth: usize) -> Flowing {
+        if !self.may_look_up(depth) {
+            return Flowing::Exit;
+        }
+        stop_here(self.table(table, seen, branch, depth))
     }
 
     fn conntrack(&mut self, ct: &Ct, branch: &mut Branch) {
@@ -291,6 +285,26 @@ impl Walker<'_> {
         }
         self.outputs.push(Output { port, packet: branch.packet.clone(), choices: branch.choices.clone() });
     }
+}
+
+/// Why the walk ends at an action.
+fn not_followed(action: &Action) -> String {
+    let why = match action {
+        Action::CheckPktLarger { len, .. } => {
+            return format!("whether the packet is longer than {len} bytes is not known");
+        }
+        Action::Multipath(_) => "the switch chooses by a hash of the packet",
+        Action::Bundle(_) => "the switch chooses by what is alive",
+        Action::PushMpls(_) | Action::PopMpls(_) => "what is below an MPLS label is not followed",
+        Action::PushPbb(_) | Action::PopPbb | Action::CopyTtlIn | Action::CopyTtlOut => {
+            "headers below others are not followed"
+        }
+        Action::Encap(_) | Action::Decap(_) | Action::DecNshTtl => {
+            "headers around the packet are not followed"
+        }
+        _ => "the walk does not know the action",
+    };
+    format!("{why}: {action:?}")
 }
 
 /// The translation that conntrack would give a new connection, with the first address and port of each range, as

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use openflow::{Action, Field, Flow, Instruction};
+use openflow::{Action, Field, Flow, Instruction, WideEntry, WideField};
 
 use super::Packet;
 use crate::flowset::FlowSet;
@@ -16,6 +16,8 @@ pub(super) struct Hit<'a> {
     pub(super) overlaps: Vec<&'a Flow>,
     /// The conjunction whose clauses all matched and led to the flow.
     pub(super) conjunction: Option<u32>,
+    /// A flow that would count instead if it matched: it asks for a field that the walk does not know.
+    pub(super) doubtful: Option<&'a Flow>,
 }
 
 type Candidate<'a> = (&'a Flow, &'a Owner);
@@ -26,7 +28,7 @@ type Candidate<'a> = (&'a Flow, &'a Owner);
 /// have a flow of the same priority, and then the packet is looked up again with `conj_id` set (ovs-fields(7),
 /// "Conjunctive Match Fields").
 pub(super) fn lookup<'a>(flows: &'a FlowSet, table: u8, packet: &Packet) -> Option<Hit<'a>> {
-    let (clauses, plain) = candidates(flows, table, packet);
+    let (clauses, plain, doubtful) = candidates(flows, table, packet);
     let best = plain.first().map(|(flow, _)| flow.priority);
     let mut rest = clauses.as_slice();
     while let Some((first, _)) = rest.first() {
@@ -39,30 +41,32 @@ pub(super) fn lookup<'a>(flows: &'a FlowSet, table: u8, packet: &Packet) -> Opti
         if let Some(id) = complete(group) {
             let mut with_id = packet.clone();
             with_id.set(Field::CONJ_ID, id.into());
-            if let Some(mut hit) = hit(candidates(flows, table, &with_id).1) {
-                hit.conjunction = Some(id);
-                return Some(hit);
+            let (_, plain, doubtful) = candidates(flows, table, &with_id);
+            if let Some(hit) = hit(plain, doubtful) {
+                return Some(Hit { conjunction: Some(id), ..hit });
             }
         }
     }
-    hit(plain)
+    hit(plain, doubtful)
 }
 
-fn hit(plain: Vec<Candidate<'_>>) -> Option<Hit<'_>> {
+fn hit<'a>(plain: Vec<Candidate<'a>>, doubtful: Option<Candidate<'a>>) -> Option<Hit<'a>> {
     let mut plain = plain.into_iter();
-    let (flow, owner) = plain.next()?;
+    let (flow, owner) = plain.next().or(doubtful)?;
     let overlaps =
         plain.map(|(other, _)| other).take_while(|other| other.priority == flow.priority).collect();
-    Some(Hit { flow, owner, overlaps, conjunction: None })
+    Some(Hit { flow, owner, overlaps, conjunction: None, doubtful: doubtful.map(|(flow, _)| flow) })
 }
 
 /// The flows that match and may count, by descending priority: clauses of conjunctions, and the others, of which
-/// only those of the greatest priority.
+/// only those of the greatest priority; and one that could count if a field were known.
+#[allow(clippy::type_complexity, reason = "the three are taken apart at once")]
 fn candidates<'a>(
     flows: &'a FlowSet,
     table: u8,
     packet: &Packet,
-) -> (Vec<Candidate<'a>>, Vec<Candidate<'a>>) {
+) -> (Vec<Candidate<'a>>, Vec<Candidate<'a>>, Option<Candidate<'a>>) {
+    let mut doubtful: Option<Candidate<'a>> = None;
     let mut clauses: Vec<Candidate<'a>> = Vec::new();
     let mut plain: Vec<Candidate<'a>> = Vec::new();
     let mut best = 0;
@@ -71,6 +75,13 @@ fn candidates<'a>(
         |field| packet.get(field),
         |flow, owner| {
             if !packet.hits_wide(flow) {
+                return best;
+            }
+            let unknown = |entry: &WideEntry| matches!(entry.field, WideField::Unknown { .. });
+            if flow.fields.wide().any(unknown) {
+                if doubtful.is_none_or(|(other, _)| other.priority < flow.priority) {
+                    doubtful = Some((flow, owner));
+                }
                 return best;
             }
             if is_clause(flow) {
@@ -87,7 +98,7 @@ fn candidates<'a>(
     let place = |(flow, _): &Candidate<'a>| (Reverse(flow.priority), &flow.fields);
     clauses.sort_unstable_by(|a, b| place(a).cmp(&place(b)));
     plain.sort_unstable_by(|a, b| place(a).cmp(&place(b)));
-    (clauses, plain)
+    (clauses, plain, doubtful.filter(|(flow, _)| flow.priority >= best))
 }
 
 fn conjunctions(flow: &Flow) -> impl Iterator<Item = (u32, u8, u8)> + '_ {

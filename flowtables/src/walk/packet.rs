@@ -177,7 +177,7 @@ impl Packet {
             Prerequisite::None | Prerequisite::Ethernet => true,
             Prerequisite::Vlan => self.stored(Field::VLAN_VID) & TAGGED != 0,
             Prerequisite::Pbb => self.stored(Field::ETH_TYPE) == 0x88e7,
-            Prerequisite::Mpls => matches!(self.stored(Field::ETH_TYPE), 0x8847 | 0x8848),
+            Prerequisite::Mpls => self.is_mpls(),
             Prerequisite::Arp => matches!(self.stored(Field::ETH_TYPE), 0x0806 | 0x8035),
             Prerequisite::Ipv4 => self.is_ipv4(),
             Prerequisite::Ipv6 => self.is_ipv6(),
@@ -205,6 +205,10 @@ impl Packet {
 
     pub(super) fn is_ip(&self) -> bool {
         self.is_ipv4() || self.is_ipv6()
+    }
+
+    pub(super) fn is_mpls(&self) -> bool {
+        matches!(self.stored(Field::ETH_TYPE), 0x8847 | 0x8848)
     }
 
     fn is_later_fragment(&self) -> bool {
@@ -320,10 +324,10 @@ impl Packet {
         flow.fields.iter().all(|(field, value, mask)| self.get(field) & mask == value) && self.hits_wide(flow)
     }
 
-    /// The part of a match that is wider than 128 bits.
+    /// The part of a match that is wider than 128 bits. Fields that are unknown do not speak against it.
     pub(super) fn hits_wide(&self, flow: &Flow) -> bool {
         flow.fields.wide().all(|entry| {
-            let WideField::Known(field) = entry.field else { return false };
+            let WideField::Known(field) = entry.field else { return true };
             // A match on an option asks that it be there, whatever its value.
             let Some((_, bytes)) = self.options.iter().find(|(option, _)| *option == field) else {
                 return false;

@@ -5,32 +5,16 @@ use std::collections::VecDeque;
 use openflow::{Action, Field, Flow, Instruction};
 
 use super::lookup::{Hit, lookup};
-use super::{Choice, Output, Packet, Step, Walk, explain};
+use super::{Assumptions, Choice, Output, Packet, Step, Walk, explain};
 use crate::flowset::FlowSet;
 
-/// What the walker cannot know and the caller assumes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Assumptions {
-    /// The connection state that conntrack finds for a packet. `ofproto/trace` assumes a new connection too.
-    pub ct_state: u32,
-    /// States for the first visits to conntrack, in order, instead of `ct_state`: `--ct-next` of `ofproto/trace`.
-    pub ct_next: Vec<u32>,
-}
-
-impl Default for Assumptions {
-    fn default() -> Self {
-        Self { ct_state: CT_TRACKED | CT_NEW, ct_next: Vec::new() }
-    }
-}
-
-const CT_NEW: u32 = 0x01;
-const CT_TRACKED: u32 = 0x20;
-
-/// Tables visited in one walk. A pipeline that only goes forward visits each at most once for each branch and
-/// each recirculation; more than this is a loop.
-const MAX_STEPS: usize = 4096;
-/// Nested resubmits, groups and clones, as in Open vSwitch.
+/// Look-ups in one pass through the pipeline after the first, as in Open vSwitch (`MAX_RESUBMITS`).
+const MAX_LOOKUPS: usize = MAX_DEPTH * MAX_DEPTH;
+/// Nested resubmits that do not go forward, groups and clones, as in Open vSwitch.
 pub(super) const MAX_DEPTH: usize = 64;
+/// How often conntrack may send a packet, or copies of it, back into the pipeline. The switch itself has no limit but in
+/// the kernel; a pipeline that makes sense needs two or three.
+const MAX_RECIRCULATIONS: usize = 1024;
 
 /// Whether the actions after one are carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,12 +44,18 @@ pub(super) struct Walker<'a> {
     assumptions: &'a Assumptions,
     pub(super) steps: Vec<Step>,
     pub(super) outputs: Vec<Output>,
+    /// Look-ups in this pass after the first.
+    lookups: usize,
     /// Branches that conntrack sent back into a table, in order.
     pub(super) recirculated: VecDeque<(u8, Branch)>,
     /// Notes of the step under way.
     notes: Vec<String>,
     /// Why something that would have been sent was not.
     refused: Option<String>,
+    /// Why the walk has ended early.
+    not_walked: Option<String>,
+    /// Why the switch gives the packet up in this pass through the pipeline.
+    failed: Option<String>,
 }
 
 impl<'a> Walker<'a> {
@@ -75,71 +65,100 @@ impl<'a> Walker<'a> {
             assumptions,
             steps: Vec::new(),
             outputs: Vec::new(),
+            lookups: 0,
             recirculated: VecDeque::new(),
             notes: Vec::new(),
             refused: None,
+            not_walked: None,
+            failed: None,
         }
     }
 
     pub(super) fn walk(mut self, packet: Packet) -> Walk {
         let mut branch = Branch { packet, ..Branch::default() };
         self.pipeline(0, &mut branch);
+        let mut recirculations = 0;
         let mut states = self.assumptions.ct_next.iter();
         while let Some((table, mut next)) = self.recirculated.pop_front() {
-            if self.steps.len() >= MAX_STEPS {
+            if self.not_walked.is_some() {
                 break;
             }
+            if recirculations >= MAX_RECIRCULATIONS {
+                self.stop_walking("conntrack sends the packet round in circles".to_owned());
+                break;
+            }
+            recirculations += 1;
             let state = states.next().unwrap_or(&self.assumptions.ct_state);
             next.packet.set(Field::CT_STATE, u128::from(*state));
             self.pipeline(table, &mut next);
             branch = next;
         }
-        let drop_reason = if self.outputs.is_empty() {
+        let drop_reason = if self.outputs.is_empty() && self.not_walked.is_none() {
             self.refused.or_else(|| self.steps.last().map(|step| step.why.clone())).unwrap_or_default()
         } else {
             String::new()
         };
-        Walk { steps: self.steps, outputs: self.outputs, packet: branch.packet, drop_reason }
+        Walk {
+            steps: self.steps,
+            outputs: self.outputs,
+            packet: branch.packet,
+            drop_reason,
+            not_walked: self.not_walked,
+        }
     }
 
     /// From a table to the end of the pipeline, where the action set is carried out.
     fn pipeline(&mut self, table: u8, branch: &mut Branch) {
+        let (sent, queued) = (self.outputs.len(), self.recirculated.len());
+        self.lookups = 0;
         // The action set runs after an `exit` too: that ends action lists only.
-        let _ = self.table(table, branch, 0);
+        let _ = self.table(table, None, branch, 0);
         let set = std::mem::take(&mut branch.action_set);
-        if !set.is_empty() {
+        if !set.is_empty() && !self.has_ended() {
             let own = std::mem::take(&mut self.notes);
             let _ = self.action_set(set, branch, 0);
             self.add_notes(own);
         }
+        // A switch that gives up sends nothing of what this pass has come by.
+        if let Some(why) = self.failed.take() {
+            self.outputs.truncate(sent);
+            self.recirculated.truncate(queued);
+            self.refused = Some(why);
+        }
     }
 
-    /// Looks the packet up in a table and follows `goto` from there.
-    pub(super) fn table(&mut self, mut table: u8, branch: &mut Branch, depth: usize) -> Flowing {
-        let mut as_seen = None;
+    /// Whether nothing further is to be done in this pass.
+    pub(super) fn has_ended(&self) -> bool {
+        self.not_walked.is_some() || self.failed.is_some()
+    }
+
+    /// Looks the packet up in a table and follows `goto` from there. The first look-up may see another packet than the
+    /// flows then work on (`resubmit` with a port or `ct`).
+    pub(super) fn table(
+        &mut self,
+        mut table: u8,
+        mut seen: Option<Packet>,
+        branch: &mut Branch,
+        depth: usize,
+    ) -> Flowing {
         loop {
-            if self.steps.len() >= MAX_STEPS || depth >= MAX_DEPTH {
-                self.end(table, "the flows run in circles".to_owned());
-                return Flowing::Exit;
-            }
-            let (next, flowing) = self.one_table(table, branch, as_seen.take(), depth);
-            match next {
-                Some(next) if flowing == Flowing::On => table = next,
-                _ => return flowing,
+            match self.one_table(table, branch, seen.take(), depth) {
+                (Some(next), Flowing::On) if self.may_look_up(depth) => table = next,
+                (Some(_), Flowing::On) => return Flowing::Exit,
+                (_, flowing) => return flowing,
             }
         }
     }
 
-    /// Like [`Walker::table`], but the first look-up sees another packet (`resubmit` with a port or `ct`).
-    pub(super) fn table_as(&mut self, table: u8, seen: Packet, branch: &mut Branch, depth: usize) -> Flowing {
-        if self.steps.len() >= MAX_STEPS || depth >= MAX_DEPTH {
-            self.end(table, "the flows run in circles".to_owned());
-            return Flowing::Exit;
+    /// Whether a switch looks the packet up once more. If not, it drops the packet and all its copies.
+    pub(super) fn may_look_up(&mut self, depth: usize) -> bool {
+        self.lookups += 1;
+        if self.lookups > MAX_LOOKUPS || depth >= MAX_DEPTH {
+            let why = "the flows run in circles: a switch gives up and drops the packet";
+            self.refuse(why.to_owned());
+            self.failed = Some(why.to_owned());
         }
-        match self.one_table(table, branch, Some(seen), depth) {
-            (Some(next), Flowing::On) => self.table(next, branch, depth),
-            (_, flowing) => flowing,
-        }
+        !self.has_ended()
     }
 
     fn one_table(
@@ -162,6 +181,15 @@ impl<'a> Walker<'a> {
             why: String::new(),
             notes: Vec::new(),
         });
+        if let Some(doubtful) = hit.doubtful {
+            let flow = doubtful.to_string();
+            self.stop_walking(format!("whether the packet matches a flow is not known: {}", flow.trim()));
+            let notes = std::mem::replace(&mut self.notes, outer);
+            if let Some(step) = self.steps.last_mut() {
+                (step.why, step.notes) = ("not walked".to_owned(), notes);
+            }
+            return (None, Flowing::Exit);
+        }
         let before = branch.packet.clone();
         let (next, flowing) = self.execute(hit.flow, branch, depth);
         let why = explain::why(hit.flow, hit.owner, &before, &branch.packet);
@@ -193,7 +221,10 @@ impl<'a> Walker<'a> {
                     branch.packet.write_masked(Field::METADATA, (*value).into(), (*mask).into());
                 }
                 Instruction::GotoTable(table) => next = Some(*table),
-                other => self.note(format!("an instruction that the walker does not know: {other:?}")),
+                other => {
+                    self.stop_walking(format!("an instruction that the walk does not know: {other:?}"));
+                    return (None, Flowing::Exit);
+                }
             }
         }
         (next, Flowing::On)
@@ -208,6 +239,12 @@ impl<'a> Walker<'a> {
     pub(super) fn refuse(&mut self, why: String) {
         self.refused = Some(why.clone());
         self.note(why);
+    }
+
+    /// Ends the walk: what comes next is not known.
+    pub(super) fn stop_walking(&mut self, why: String) {
+        self.note(format!("not walked: {why}"));
+        self.not_walked.get_or_insert(why);
     }
 
     /// Gives the notes of the action set to the last step, and takes up `outer` again.

@@ -229,7 +229,7 @@ async fn explain(dir: &LabDir, documented: &Documented) -> anyhow::Result<usize>
     let fields: Match = packet.parse().with_context(|| format!("the packet {packet}"))?;
     let view = view(&node.live().await?);
     let walk = walk(view.flows(), Packet::from(&fields), &Assumptions::default());
-    let (live, _) = trace::ask_switch(&node, packet).await?;
+    let (live, _) = trace::ask_switch(&node, packet, &Assumptions::default()).await?;
 
     let mut faults = trace::differences(&walk, &live);
     if walk.path() != *path {

@@ -213,9 +213,14 @@ impl Journey<'_> {
         while let Some((name, packet)) = arrivals.pop_front() {
             let live = self.args.live;
             let stop = self.stop(&name).await?;
-            let walk = walk(stop.view.flows(), packet.clone(), &Assumptions::default());
+            let assumptions = Assumptions::default();
+            let walk = walk(stop.view.flows(), packet.clone(), &assumptions);
+            if let Some(why) = &walk.not_walked {
+                bail!("the packet could not be followed to its end on node {name}: {why}");
+            }
+            let fields = packet.as_match().to_string();
             let live = match live {
-                true => Some(ask_switch(&stop.node, packet.as_match().to_string().trim()).await?),
+                true => Some(ask_switch(&stop.node, fields.trim(), &assumptions).await?),
                 false => None,
             };
             let differences = live.as_ref().map(|(trace, _)| differences(&walk, trace)).unwrap_or_default();

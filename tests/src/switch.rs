@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use controller::cli::trace::ofproto::{SwitchTrace, parse};
 use flowtables::flowset::FlowSet;
+use flowtables::walk::{Assumptions, ct_state_text};
 use openflow::message::{ConfigFlags, SwitchConfig};
 use openflow::{Endpoint, Modification, Switch};
 
@@ -14,14 +15,17 @@ use openflow::{Endpoint, Modification, Switch};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The switch, gone when dropped.
-pub(crate) struct DummySwitch {
+pub struct DummySwitch {
     dir: tempfile::TempDir,
     children: Vec<Child>,
 }
 
 impl DummySwitch {
     /// A switch with the bridge `br0` and the ports 1 (`vxlan0`), 2 (`tun0`) and 3 to `last`.
-    pub(crate) fn start(last: u32) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// When Open vSwitch is not installed or does not come up.
+    pub fn start(last: u32) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("walker-ovs-").tempdir()?;
         let mut switch = Self { dir, children: Vec::new() };
         let database = switch.path("conf.db");
@@ -75,8 +79,11 @@ impl DummySwitch {
         run(Command::new("ovs-vsctl").arg("--timeout=20").arg(database).args(args))
     }
 
-    /// Makes the bridge hold exactly these flows and groups.
-    pub(crate) async fn load(&self, flows: &FlowSet) -> anyhow::Result<()> {
+    /// Makes the bridge hold exactly these flows and groups, and reads them back.
+    ///
+    /// # Errors
+    /// When it refuses them, or returns others than it was sent.
+    pub async fn load(&self, flows: &FlowSet) -> anyhow::Result<()> {
         let switch = Switch::connect(&Endpoint::Unix(self.path("br0.mgmt"))).await?;
         let config = SwitchConfig { flags: ConfigFlags::FRAG_NX_MATCH, ..SwitchConfig::default() };
         switch.set_config(config).await?;
@@ -95,11 +102,33 @@ impl DummySwitch {
         Ok(())
     }
 
-    /// The switch's own trace of a packet, read and as text.
-    pub(crate) async fn trace(&self, packet: &str) -> anyhow::Result<(SwitchTrace, String)> {
+    /// What `ovs-ofctl COMMAND br0` prints of it: another's reading of what it holds.
+    ///
+    /// # Errors
+    /// When the command fails.
+    pub fn ofctl(&self, command: &[&str]) -> anyhow::Result<String> {
+        let bridge = format!("unix:{}", self.path("br0.mgmt").display());
+        let (verb, rest) = command.split_first().context("no command")?;
+        let mut all = Command::new("ovs-ofctl");
+        crate::run(all.args(["-O", "OpenFlow13", "--no-names", "--no-stats", verb, &bridge]).args(rest))
+    }
+
+    /// The switch's own trace of a packet, read and as text. Of the assumptions, `ct_next` counts; behind it the switch
+    /// assumes a new connection.
+    ///
+    /// # Errors
+    /// When it does not answer or does not take the packet.
+    pub async fn trace(
+        &self,
+        packet: &str,
+        assumptions: &Assumptions,
+    ) -> anyhow::Result<(SwitchTrace, String)> {
+        let states: Vec<String> = assumptions.ct_next.iter().map(|state| ct_state_text(*state)).collect();
+        let mut arguments: Vec<&str> = states.iter().flat_map(|state| ["--ct-next", state]).collect();
+        arguments.extend(["br0", packet]);
         let control = ovsdb::unixctl::control_socket(self.dir.path(), "ovs-vswitchd")?;
         let text =
-            tokio::time::timeout(PATIENCE, ovsdb::unixctl::call(&control, "ofproto/trace", &["br0", packet]))
+            tokio::time::timeout(PATIENCE, ovsdb::unixctl::call(&control, "ofproto/trace", &arguments))
                 .await
                 .context("no answer to ofproto/trace")??;
         if !text.contains("bridge(") {
