@@ -34,10 +34,13 @@ test-deps: deps
 	@tests/deps.sh test
 	@tests/kube/build.sh
 
-# The same comparisons as in the tests, with many more random packets; the API server gone for as long as it takes to be
-# noticed; and a cluster as large as they come.
+# The same comparisons as in the tests, with many more random packets: the walker against a real switch in every plugin
+# (PACKETS each), ours against the replaced system's dumps (PACKETS a dump), isolation, and the way from one set to
+# another. Then the API server gone for as long as it takes to be noticed; and a cluster as large as they come.
+PACKETS ?= 20000
 soak: test-deps
-	OSDN_PACKETS=20000 $(CARGO) test --release -p tests --test walker -- --nocapture
+	OSDN_PACKETS=$(PACKETS) $(CARGO) test --release -p tests --test walker --test reference --test isolation \
+		--test halfway -- --nocapture
 	$(CARGO) build --release --workspace --bins
 	OSDN_OUTAGE=30 $(CARGO) test --release -p tests --test kube -- agents::
 	OSDN_SCALE=100 $(CARGO) test --release -p tests --test kube -- scale::

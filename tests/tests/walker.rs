@@ -72,7 +72,7 @@ fn assumptions(random: &mut Random) -> Assumptions {
     let states: &[&str] =
         &["trk,new", "trk,est", "trk,est,rpl", "trk,inv", "trk,new,rel", "trk,est,rel,rpl", "trk"];
     let number = random.below(6).saturating_sub(2);
-    let ct_next = (0..number).map(|_| parse_ct_state(random.pick(states)).unwrap()).collect();
+    let ct_next = (0..number).map(|_| parse_ct_state(random.pick::<&str>(states)).unwrap()).collect();
     Assumptions { ct_next, ..Assumptions::default() }
 }
 
