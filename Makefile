@@ -36,9 +36,11 @@ test-deps: deps
 
 # The same comparisons as in the tests, with many more random packets: the walker against a real switch in every plugin
 # (PACKETS each), ours against the replaced system's dumps (PACKETS a dump), isolation, and the way from one set to
-# another. Then the API server gone for as long as it takes to be noticed; and a cluster as large as they come.
+# another. OPERATIONS random ones on a node. Then the API server gone for as long as it takes to be noticed; and a cluster as large as they come.
 PACKETS ?= 20000
-soak: test-deps
+OPERATIONS ?= 2000
+soak: test-deps build
+	OSDN_OPERATIONS=$(OPERATIONS) $(CARGO) test -p tests --test node soak -- --nocapture
 	OSDN_PACKETS=$(PACKETS) $(CARGO) test --release -p tests --test walker --test reference --test isolation \
 		--test halfway -- --nocapture
 	$(CARGO) build --release --workspace --bins

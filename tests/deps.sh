@@ -22,6 +22,8 @@ if [ "${1-}" = test ]; then
 fi
 
 if [ "${1-}" = bench ]; then
+    # The plugins to compare with, which are not on the PATH.
+    [ -x /usr/lib/cni/bridge ] || missing="$missing containernetworking-plugins"
     # Open vSwitch's own client in Python, to compare with.
     /usr/bin/python3 -c 'import ovs.db.idl' >/dev/null 2>&1 || missing="$missing python3-openvswitch"
 fi

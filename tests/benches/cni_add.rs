@@ -1,14 +1,26 @@
-//! How long a pod waits for its network: from the start of the CNI plugin to its end, one pod after the other, on a
-//! lab of one node with the userspace datapath. The answer comes after the switch has confirmed the pod's flows.
+//! How long a pod waits for its network: from the start of the CNI plugin to its end, on a lab of one node with the
+//! userspace datapath. The answer comes after the switch has confirmed the pod's flows. Beside it, in the same run, Debian's
+//! plugins `bridge` and `host-local`, which program no switch. Then how long a restarted agent takes, and its memory.
 
 #![allow(clippy::indexing_slicing, reason = "a test may stop at the first surprise")]
 
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tests::Lab;
+use anyhow::{Context, ensure};
+use controller::node::netns::{NetNs, run_in};
+use serde_json::json;
 use tests::cni::{Sandbox, socket};
+use tests::http::{ADMIN, METRICS, get, metric};
+use tests::{Lab, both, until};
 
-const PODS: usize = 50;
+const PODS: usize = 200;
+const AT_ONCE: usize = 20;
+const PEER: &str = "/usr/lib/cni";
+const STEPS: [&str; 7] = ["lease", "veth", "port", "flows", "delete port", "delete flows", "delete veth"];
 
 fn main() -> anyhow::Result<()> {
     // `cargo test --benches` runs this as well: it is no test.
@@ -16,13 +28,113 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     }
     let lab = Lab::up(&["--nodes", "1"])?;
-    let agent = socket(&lab)?;
+    let (agent, node) = (socket(&lab)?, lab.netns("node/node1")?);
+    let memory = || metric(&node, "process_resident_memory_bytes").map(|bytes| bytes / f64::from(1 << 20));
+    println!("memory of the agent without pods: {:.1} MiB", memory()?);
+    println!("agent killed and started, without pods: ready after {} ms", restart(&lab)?);
 
     let pods: Vec<Sandbox> = (0..PODS).map(|n| Sandbox::new(&lab, n)).collect::<anyhow::Result<_>>()?;
-    let adds = times(&pods, |pod| pod.succeed("ADD", &agent))?;
-    let dels = times(&pods, |pod| pod.succeed("DEL", &agent))?;
-    report("CNI ADD, start to exit of the plugin", adds);
-    report("CNI DEL, start to exit of the plugin", dels);
+    report("plugin alone (VERSION)", times(&pods, |pod| pod.succeed("VERSION", &agent))?);
+    report("ADD, one at a time", times(&pods, |pod| pod.succeed("ADD", &agent))?);
+    println!("memory of the agent with {PODS} pods: {:.1} MiB", memory()?);
+    steps(&node)?;
+    println!("agent killed and started, with {PODS} pods: ready after {} ms", restart(&lab)?);
+    println!(
+        "ovs-vswitchd killed and started, with {PODS} pods: flows complete {} ms after its start",
+        switch(&lab, &node)?
+    );
+    report("DEL, one at a time", times(&pods, |pod| pod.succeed("DEL", &agent))?);
+    steps(&node)?;
+    let start = Instant::now();
+    report(&format!("ADD, {AT_ONCE} at a time"), parallel(&pods, |pod| pod.succeed("ADD", &agent))?);
+    println!("  {:.0} pods a second", PODS as f64 / start.elapsed().as_secs_f64());
+    let start = Instant::now();
+    report(&format!("DEL, {AT_ONCE} at a time"), parallel(&pods, |pod| pod.succeed("DEL", &agent))?);
+    println!("  {:.0} pods a second", PODS as f64 / start.elapsed().as_secs_f64());
+
+    let ns = NetNs::open(&node)?;
+    let leases = tempfile::tempdir()?;
+    let peer = |verb: &'static str| {
+        let (ns, leases) = (ns.clone(), leases.path().to_owned());
+        move |pod: &Sandbox| bridge(&ns, &leases, verb, pod)
+    };
+    report("Debian's bridge + host-local: ADD, one at a time", times(&pods, peer("ADD"))?);
+    report("Debian's bridge + host-local: DEL, one at a time", times(&pods, peer("DEL"))?);
+    let start = Instant::now();
+    report(&format!("Debian's bridge + host-local: ADD, {AT_ONCE} at a time"), parallel(&pods, peer("ADD"))?);
+    println!("  {:.0} pods a second", PODS as f64 / start.elapsed().as_secs_f64());
+    parallel(&pods, peer("DEL"))?;
+    Ok(())
+}
+
+/// Another plugin, with its own IPAM, in the node's namespace.
+fn bridge(ns: &NetNs, leases: &Path, verb: &str, pod: &Sandbox) -> anyhow::Result<String> {
+    let config = json!({
+        "cniVersion": "1.0.0", "name": "peer", "type": "bridge", "bridge": "cni-peer", "isGateway": true,
+        "ipam": {"type": "host-local", "subnet": "10.99.0.0/16", "dataDir": leases},
+    });
+    let mut command = Command::new(Path::new(PEER).join("bridge"));
+    command
+        .env_clear()
+        .env("CNI_COMMAND", verb)
+        .env("CNI_CONTAINERID", &pod.container_id)
+        .env("CNI_NETNS", pod.netns())
+        .env("CNI_IFNAME", "peer0")
+        .env("CNI_PATH", PEER)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child =
+        run_in(ns, || command.spawn())?.context("containernetworking-plugins is not installed")?;
+    child.stdin.take().context("no stdin")?.write_all(config.to_string().as_bytes())?;
+    let output = child.wait_with_output()?;
+    ensure!(output.status.success(), "{}", both(&output));
+    Ok(String::new())
+}
+
+/// Milliseconds from the start of the process until it serves, as the lab sees it.
+fn restart(lab: &Lab) -> anyhow::Result<u128> {
+    let node = lab.netns("node/node1")?;
+    lab.kill("node1", "sdn-node")?;
+    let output = lab.sdnctl(&["lab", "start", "node1", "sdn-node"]).output()?;
+    let text = both(&output);
+    let shown = text.split("serves pods (").nth(1).and_then(|rest| rest.split(" s)").next());
+    let seconds: f64 = shown.with_context(|| text.clone())?.parse()?;
+    until(Duration::from_secs(5), || {
+        ensure!(get(&node, ADMIN, "/readyz")?.0 == 200, "not ready");
+        Ok(())
+    })?;
+    Ok(Duration::from_secs_f64(seconds).as_millis())
+}
+
+/// Milliseconds from when ovs-vswitchd is started until all flows are there.
+fn switch(lab: &Lab, node: &Path) -> anyhow::Result<u128> {
+    let name = "sdn_connections_total{peer=\"openflow\"}";
+    let before = metric(node, name)?;
+    lab.kill("node1", "ovs-vswitchd")?;
+    lab.start("node1", "ovs-vswitchd")?;
+    let start = Instant::now();
+    until(Duration::from_secs(20), || {
+        ensure!(metric(node, name)? > before && get(node, ADMIN, "/readyz")?.0 == 200, "not ready");
+        Ok(())
+    })?;
+    let took = start.elapsed().as_millis();
+    lab.ask(&["diff"])?;
+    Ok(took)
+}
+
+/// Where the time goes: the mean of each step since the start of the agent.
+fn steps(node: &Path) -> anyhow::Result<()> {
+    let (_, text) = get(node, METRICS, "/metrics")?;
+    let value = |what: &str, step: &str| -> Option<f64> {
+        let name = format!("sdn_cni_step_duration_seconds_{what}{{step=\"{step}\"}} ");
+        text.lines().find_map(|line| line.strip_prefix(&name))?.parse().ok()
+    };
+    for step in STEPS {
+        if let (Some(sum), Some(count)) = (value("sum", step), value("count", step)) {
+            println!("  {step}: {:.2} ms (mean of {count})", sum / count * 1000.0);
+        }
+    }
     Ok(())
 }
 
@@ -39,6 +151,30 @@ fn times(
         .collect()
 }
 
+fn parallel(
+    pods: &[Sandbox],
+    call: impl Fn(&Sandbox) -> anyhow::Result<String> + Sync,
+) -> anyhow::Result<Vec<Duration>> {
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        let one = || {
+            let mut times = Vec::new();
+            while let Some(pod) = pods.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let start = Instant::now();
+                call(pod)?;
+                times.push(start.elapsed());
+            }
+            anyhow::Ok(times)
+        };
+        let threads: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(one)).collect();
+        let mut all = Vec::new();
+        for thread in threads {
+            all.extend(thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))??);
+        }
+        Ok(all)
+    })
+}
+
 fn report(what: &str, mut times: Vec<Duration>) {
     times.sort_unstable();
     let ms = |share: usize| {
@@ -46,9 +182,9 @@ fn report(what: &str, mut times: Vec<Duration>) {
         times.get(at).map_or(f64::NAN, |time| time.as_secs_f64() * 1000.0)
     };
     println!(
-        "{what}: median {:.1} ms, p95 {:.1} ms, max {:.1} ms ({} pods)",
+        "{what}: median {:.1} ms, p99 {:.1} ms, max {:.1} ms ({} pods)",
         ms(50),
-        ms(95),
+        ms(99),
         ms(100),
         times.len()
     );

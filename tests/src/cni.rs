@@ -60,14 +60,14 @@ impl Sandbox {
         Ok(address.with_context(|| shown.clone())?.to_owned())
     }
 
-    /// Pings another one.
+    /// Pings another one: of several packets one must come back.
     ///
     /// # Errors
     /// There is no answer.
     pub fn reaches(&self, other: &Self) -> anyhow::Result<()> {
         let address = other.address()?;
         let mut ping = Command::new("ip");
-        ping.args(["netns", "exec", &self.netns, "ping", "-c", "1", "-W", "2", &address]);
+        ping.args(["netns", "exec", &self.netns, "ping", "-c", "5", "-i", "0.2", "-W", "2", &address]);
         run(&mut ping).map(|_| ())
     }
 

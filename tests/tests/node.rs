@@ -3,6 +3,8 @@
 
 #![allow(clippy::indexing_slicing, reason = "a test may stop at the first surprise")]
 
+#[path = "node/bandwidth.rs"]
+mod bandwidth;
 #[path = "node/contract.rs"]
 mod contract;
 #[path = "node/crash.rs"]
@@ -11,3 +13,9 @@ mod crash;
 mod drift;
 #[path = "node/health.rs"]
 mod health;
+#[path = "node/host.rs"]
+mod host;
+#[path = "node/lifecycle.rs"]
+mod lifecycle;
+#[path = "node/soak.rs"]
+mod soak;

@@ -22,7 +22,7 @@ use tracing::{debug, info, warn};
 use super::admin::Query;
 use super::cni::pods::PodNetwork;
 use super::cni::{conflist, server};
-use super::host::{firewall, links};
+use super::host::{firewall, links, watch as host_watch};
 use super::metrics::{self, Change, Metrics, Outcome};
 use super::ovs::bridge::{Bridge, TUN};
 use super::ovs::ports::{legs, pod_ports};
@@ -109,7 +109,12 @@ pub async fn run(
         metrics.clone(),
     );
     let pods = Arc::new(pods);
+    let host_changed = Arc::new(Notify::new());
+    // Ends with this function.
+    let mut watching = JoinSet::new();
+    watching.spawn(host_watch::watch(TUN.to_owned(), Arc::clone(&host_changed)));
     let mut agent = Agent {
+        host_changed,
         pods: Arc::clone(&pods),
         converging: JoinSet::new(),
         state: source.watch(),
@@ -193,6 +198,8 @@ struct Agent {
     view: View,
     /// What the host side was last set up for; none: to be looked at.
     host: Option<HostSide>,
+    /// Told when links, routes or firewall have been changed, by whomever.
+    host_changed: Arc<Notify>,
     /// What it was set up for when it last was right: what differs from that was changed by somebody else.
     set_up: Option<HostSide>,
     /// When flows and host side are read again. However much else happens, no later.
@@ -274,6 +281,8 @@ impl Agent {
             _ = ovsdb.changed() => {}
             () = self.nudge.notified() => {}
             () = self.syncer.drifted() => {}
+            () = self.pods.disorder.notified() => self.converge(),
+            () = self.host_changed.notified() => self.host = None,
             () = self.syncer.closed() => {
                 warn!("the OpenFlow connection ended: is ovs-vswitchd being restarted?");
                 self.syncer.disconnect();
@@ -432,7 +441,16 @@ impl Agent {
             mtu: wanted.mtu,
             routes: clusters.chain([service]).collect(),
         };
-        let changes = links::ensure(&tun0).await?;
+        let ensured = tokio::select! {
+            changes = links::ensure(&tun0) => Some(changes?),
+            // Its links have gone with it, and it may be long until they are there again.
+            () = self.syncer.closed() => None,
+        };
+        let Some(changes) = ensured else {
+            self.syncer.disconnect();
+            self.set_up = None;
+            anyhow::bail!("the OpenFlow connection ended: is ovs-vswitchd being restarted?");
+        };
         for change in &changes {
             info!("{change}");
         }
@@ -451,8 +469,31 @@ impl Agent {
             warn!("somebody else had changed the nftables table ip {}: put right", firewall::TABLE);
             self.metrics.repairs.get_or_create(&metrics::FIREWALL).inc();
         }
+        self.conflicts(&wanted).await?;
         self.set_up = Some(wanted.clone());
         self.host = Some(wanted);
+        Ok(())
+    }
+
+    /// Looks for networks of the node that are the cluster's as well. They are reported only: which of the two is wrong
+    /// is not for the agent to say.
+    async fn conflicts(&self, wanted: &HostSide) -> anyhow::Result<()> {
+        let local = links::local_networks(TUN).await?;
+        let mut cluster = wanted.cluster_networks.clone();
+        cluster.push(wanted.service_network);
+        let conflicts: Vec<String> =
+            links::conflicts(&local, &cluster).iter().map(ToString::to_string).collect();
+        for conflict in &conflicts {
+            if !self.status.borrow().conflicts.contains(conflict) {
+                warn!("{conflict}");
+            }
+        }
+        self.metrics.conflicts.set(i64::try_from(conflicts.len()).unwrap_or(i64::MAX));
+        self.status.send_if_modified(|status| {
+            let changed = status.conflicts != conflicts;
+            status.conflicts = conflicts;
+            changed
+        });
         Ok(())
     }
 

@@ -5,3 +5,4 @@
 
 pub mod firewall;
 pub mod links;
+pub mod watch;

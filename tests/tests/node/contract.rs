@@ -153,7 +153,7 @@ fn status_says_whether_add_would_be_served() -> anyhow::Result<()> {
         })
     };
     lab.kill("node1", "ovsdb-server")?;
-    becomes(50, "ovsdb")?;
+    becomes(51, "ovsdb")?;
     lab.start("node1", "ovsdb-server")?;
     serves()?;
     lab.kill("node1", "ovs-vswitchd")?;

@@ -60,26 +60,30 @@ impl PodNetwork {
 
     /// A port: its veth must be there, and its lease.
     async fn settle_leg(&self, subnet: Ipv4Net, leg: &Leg, leases: &[Lease]) {
+        let held = leases.iter().find(|lease| lease.address == leg.ip);
+        let leased =
+            held.is_some_and(|lease| lease.container_id == leg.sandbox && lease.ifname == leg.ifname);
+        let wired = link_exists(&leg.host_veth);
+        if leased && wired {
+            return;
+        }
         let lock = self.lock(&leg.sandbox);
         let Ok(_guard) = lock.try_lock() else { return };
         if self.leg(&leg.sandbox).as_ref().map(|now| &now.host_veth) != Some(&leg.host_veth) {
             // A DEL came between.
             return;
         }
-        if !link_exists(&leg.host_veth) {
+        if !wired {
             info!(pod = %leg.pod(), "its veth {} is gone: removing its port and its lease", leg.host_veth);
             if let Err(error) = self.take_away(subnet, &leg.sandbox, &leg.ifname).await {
                 warn!(pod = %leg.pod(), "{error}");
             }
             return;
         }
-        let held = leases.iter().find(|lease| lease.address == leg.ip);
-        if held.is_some_and(|lease| lease.container_id == leg.sandbox && lease.ifname == leg.ifname) {
-            return;
-        }
         let (sandbox, ifname, ip) = (leg.sandbox.clone(), leg.ifname.clone(), leg.ip);
         match self.ipam(subnet, move |ipam| ipam.adopt(&sandbox, &ifname, ip)).await {
-            Ok(()) => {
+            Ok(false) => {}
+            Ok(true) => {
                 warn!(pod = %leg.pod(), %ip, "its lease was missing or damaged: written again");
                 self.repaired(&metrics::LEASE);
             }

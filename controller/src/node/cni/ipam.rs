@@ -244,11 +244,11 @@ impl Ipam {
     }
 
     /// Writes the lease of an address that a container is known to have, in place of one that is missing, damaged or
-    /// of nobody.
+    /// of nobody. `false` if it was there.
     ///
     /// # Errors
     /// [`IpamError::Taken`] if the file names another container; [`IpamError::NotUsable`], [`IpamError::Io`].
-    pub fn adopt(&self, container_id: &str, ifname: &str, address: Ipv4Addr) -> Result<(), IpamError> {
+    pub fn adopt(&self, container_id: &str, ifname: &str, address: Ipv4Addr) -> Result<bool, IpamError> {
         validate::container_id(container_id)?;
         validate::ifname(ifname)?;
         self.check_usable(address)?;
@@ -256,7 +256,7 @@ impl Ipam {
         let _lock = self.lock()?;
         let lease = Lease { address, container_id: container_id.into(), ifname: ifname.into() };
         match self.on_disk(address)? {
-            Some(found) if found == lease => return Ok(()),
+            Some(found) if found == lease => return Ok(false),
             Some(found) if validate::container_id(&found.container_id).is_ok() => {
                 return Err(IpamError::Taken(found));
             }
@@ -265,7 +265,7 @@ impl Ipam {
         }
         self.create(&lease)?;
         state.leases.insert(address, lease);
-        Ok(())
+        Ok(true)
     }
 
     /// Removes the lease of an address, whoever has it.

@@ -51,6 +51,8 @@ pub struct PodNetwork {
     pub(super) ovsdb: Client,
     status: watch::Receiver<Status>,
     nudge: Arc<Notify>,
+    /// Told when leases, veths and ports turn out not to agree.
+    pub(in crate::node) disorder: Notify,
     pub(in crate::node) metrics: Metrics,
     lease_dir: PathBuf,
     ipam: Arc<Mutex<Option<Arc<Ipam>>>>,
@@ -90,6 +92,7 @@ impl PodNetwork {
             ovsdb,
             status,
             nudge,
+            disorder: Notify::new(),
             metrics,
             lease_dir: config.lease_dir.join("openshift-sdn"),
             ipam: Arc::default(),

@@ -71,8 +71,9 @@ impl PodNetwork {
             .filter_map(|check| Some(format!("{}: {}", check.name, check.missing?)))
             .collect();
         if !missing.is_empty() {
-            // Without OVSDB no pod can come or go, and those that are there don't notice.
-            let impaired = !status.openflow || !status.ready;
+            // Without its database ovs-vswitchd takes no OpenFlow messages and decides on no new flow (Open vSwitch
+            // 3.1, `bridge_run`): connections that are open go on, new ones don't come about.
+            let impaired = !status.ovsdb || !status.openflow || !status.ready;
             let code =
                 if impaired { ErrorCode::NOT_AVAILABLE_AND_IMPAIRED } else { ErrorCode::NOT_AVAILABLE };
             return Err(CniError::new(code, missing.join("; ")));

@@ -266,3 +266,26 @@ fn times() {
     });
     println!("median of 250: allocate {allocate:?}, open with 250 leases {open:?}, release {release:?}");
 }
+
+#[test]
+fn a_lost_or_damaged_lease_is_written_again_but_nobodys_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let ipam = Ipam::open(dir.path(), "10.128.2.0/28".parse().unwrap()).unwrap();
+    let address = ipam.allocate("pod-a", "eth0", None).unwrap();
+    assert!(!ipam.adopt("pod-a", "eth0", address).unwrap());
+    let file = dir.path().join(address.to_string());
+    for damage in ["", "\u{0}\u{1}", "two words"] {
+        std::fs::write(&file, damage).unwrap();
+        assert!(ipam.adopt("pod-a", "eth0", address).unwrap(), "{damage:?}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "pod-a");
+    }
+    std::fs::remove_file(&file).unwrap();
+    assert!(ipam.adopt("pod-a", "eth0", address).unwrap());
+    assert!(
+        matches!(ipam.adopt("pod-b", "eth0", address), Err(IpamError::Taken(lease)) if lease.container_id == "pod-a")
+    );
+    assert!(matches!(ipam.adopt("pod-a", "eth0", ipam.gateway()), Err(IpamError::NotUsable { .. })));
+    ipam.forget(address).unwrap();
+    assert!(!file.exists() && ipam.in_use() == 0);
+    ipam.forget(address).unwrap();
+}

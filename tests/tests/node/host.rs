@@ -1,0 +1,90 @@
+//! The node's own network stack, changed by somebody else: put right at once, and counted.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use tests::http::{ADMIN, get, metric};
+use tests::{Lab, both, until};
+
+#[test]
+fn links_routes_and_firewall_are_put_right() -> anyhow::Result<()> {
+    let lab = Lab::up(&["--nodes", "1"])?;
+    let node = lab.netns("node/node1")?;
+    let inside = |command: &str| -> anyhow::Result<String> {
+        let words: Vec<&str> = command.split(' ').collect();
+        let output = lab.inside("node/node1", &words).output()?;
+        ensure!(output.status.success(), "{command}: {}", both(&output));
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    // The address, the routes, the state of the link and the rules; counters and times left out.
+    let state = || -> anyhow::Result<String> {
+        Ok([
+            inside("ip -brief addr show tun0")?,
+            inside("ip route show dev tun0")?,
+            inside("ip -o link show tun0")?.split(" qdisc").next().unwrap_or_default().to_owned(),
+            inside("nft list table ip openshift-sdn")?,
+        ]
+        .concat())
+    };
+    let good = state()?;
+    let address = inside("ip -o -4 addr show tun0")?;
+    let address = address.split_whitespace().nth(3).context("no address")?.to_owned();
+    let route = inside("ip route show dev tun0")?;
+    let route = route.split_whitespace().next().context("no route")?.to_owned();
+    for (what, part, commands) in [
+        ("the address removed", "links", vec![format!("ip addr del {address} dev tun0")]),
+        ("another address", "links", vec!["ip addr add 198.51.100.9/24 dev tun0".to_owned()]),
+        ("a route removed", "links", vec![format!("ip route del {route}")]),
+        ("a route added", "links", vec!["ip route add 198.51.100.0/24 dev tun0".to_owned()]),
+        ("the link down", "links", vec!["ip link set tun0 down".to_owned()]),
+        ("the table deleted", "firewall", vec!["nft delete table ip openshift-sdn".to_owned()]),
+        (
+            "a chain emptied",
+            "firewall",
+            vec!["nft flush chain ip openshift-sdn OPENSHIFT-MASQUERADE".to_owned()],
+        ),
+        (
+            "a rule added",
+            "firewall",
+            vec!["nft insert rule ip openshift-sdn OPENSHIFT-FIREWALL-FORWARD drop".to_owned()],
+        ),
+        ("everything flushed", "firewall", vec!["nft flush ruleset".to_owned()]),
+    ] {
+        let name = format!("sdn_repairs_total{{part=\"{part}\"}}");
+        let before = metric(&node, &name)?;
+        for command in &commands {
+            inside(command)?;
+        }
+        let start = Instant::now();
+        // Well below the 30 seconds after which it would be found anyway.
+        until(Duration::from_secs(5), || {
+            let now = state()?;
+            ensure!(now == good, "{what}: before\n{good}\nnow\n{now}");
+            ensure!(metric(&node, &name)? > before, "{what}: not counted");
+            Ok(())
+        })?;
+        println!("{what}: right again within {:.0?}", start.elapsed());
+    }
+    Ok(())
+}
+
+#[test]
+fn networks_that_overlap_are_named() -> anyhow::Result<()> {
+    let lab = Lab::up(&["--nodes", "1"])?;
+    let node = lab.netns("node/node1")?;
+    ensure!(metric(&node, "sdn_network_conflicts")? == 0.0, "a conflict without a reason");
+    for command in [
+        &["ip", "link", "add", "other0", "type", "veth", "peer", "other1"][..],
+        &["ip", "addr", "add", "10.129.7.1/24", "dev", "other0"],
+        // Any change of tun0 makes the agent look.
+        &["ip", "link", "set", "tun0", "down"],
+    ] {
+        ensure!(lab.inside("node/node1", command).status()?.success(), "{command:?}");
+    }
+    until(Duration::from_secs(5), || {
+        ensure!(metric(&node, "sdn_network_conflicts")? == 1.0, "not counted");
+        let (_, state) = get(&node, ADMIN, "/debug/state")?;
+        ensure!(state.contains("10.129.7.0/24 on other0 overlaps"), "{state}");
+        Ok(())
+    })
+}

@@ -1,0 +1,167 @@
+//! What others do to Open vSwitch: ports and bridges deleted, options changed, databases lost.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use tests::cni::{Sandbox, nothing_is_left, socket};
+use tests::http::metric;
+use tests::{Lab, both, until};
+
+const SOON: Duration = Duration::from_secs(10);
+
+struct Site {
+    lab: Lab,
+    pods: Vec<Sandbox>,
+}
+
+impl Site {
+    fn new(pods: usize) -> anyhow::Result<Self> {
+        let lab = Lab::up(&["--nodes", "1"])?;
+        let agent = socket(&lab)?;
+        let pods = (0..pods).map(|n| Sandbox::new(&lab, n)).collect::<anyhow::Result<Vec<_>>>()?;
+        for pod in &pods {
+            pod.succeed("ADD", &agent)?;
+        }
+        Ok(Self { lab, pods })
+    }
+
+    fn vsctl(&self, command: &str) -> anyhow::Result<String> {
+        let words: Vec<&str> = ["ovs-vsctl"].into_iter().chain(command.split(' ')).collect();
+        self.lab.ovs("node1", &words)
+    }
+
+    /// Everything is as it shall be: each pod passes CHECK and reaches the next.
+    fn whole(&self) -> anyhow::Result<()> {
+        let agent = socket(&self.lab)?;
+        until(SOON, || {
+            for pod in &self.pods {
+                pod.succeed("CHECK", &agent)?;
+            }
+            self.lab.ask(&["diff"]).map(|_| ())
+        })?;
+        for pair in self.pods.windows(2) {
+            pair[0].reaches(&pair[1])?;
+        }
+        Ok(())
+    }
+
+    /// Names and numbers of the pods' ports.
+    fn ports(&self) -> anyhow::Result<String> {
+        let list = "--format=csv --no-headings --columns=name,ofport,external_ids find Interface external_ids:sandbox!=\"\"";
+        let mut lines: Vec<String> = self.vsctl(list)?.lines().map(str::to_owned).collect();
+        lines.sort();
+        Ok(lines.join("\n"))
+    }
+
+    fn end(self) -> anyhow::Result<()> {
+        let agent = socket(&self.lab)?;
+        for pod in &self.pods {
+            pod.succeed("DEL", &agent)?;
+        }
+        nothing_is_left(&self.lab)
+    }
+}
+
+#[test]
+fn a_port_deleted_by_hand_is_made_again_with_its_number() -> anyhow::Result<()> {
+    let site = Site::new(3)?;
+    let node = site.lab.netns("node/node1")?;
+    let before = site.ports()?;
+    ensure!(before.lines().count() == 3, "{before}");
+    let port = before.lines().nth(1).and_then(|line| line.split(',').next()).context("no port")?;
+    site.vsctl(&format!("del-port br0 {port}"))?;
+    let start = Instant::now();
+    until(SOON, || {
+        ensure!(site.ports()? == before, "before\n{before}\nnow\n{}", site.ports()?);
+        Ok(())
+    })?;
+    println!("a port deleted by hand: back within {:.0?}", start.elapsed());
+    until(SOON, || {
+        ensure!(metric(&node, "sdn_repairs_total{part=\"port\"}")? == 1.0, "not counted");
+        Ok(())
+    })?;
+    site.whole()?;
+    // A DEL is no repair.
+    let agent = socket(&site.lab)?;
+    site.pods[0].succeed("DEL", &agent)?;
+    ensure!(metric(&node, "sdn_repairs_total{part=\"port\"}")? == 1.0, "a DEL was repaired");
+    site.end()
+}
+
+#[test]
+fn the_bridge_deleted_by_hand_is_made_again_and_pods_are_attached() -> anyhow::Result<()> {
+    let site = Site::new(4)?;
+    let before = site.ports()?;
+    site.vsctl("del-br br0")?;
+    let start = Instant::now();
+    site.whole()?;
+    println!("br0 deleted by hand: all as before within {:.0?}", start.elapsed());
+    ensure!(site.ports()? == before, "before\n{before}\nnow\n{}", site.ports()?);
+    // And without the agent's memory of what there was.
+    site.lab.kill("node1", "sdn-node")?;
+    site.vsctl("del-br br0")?;
+    site.lab.start("node1", "sdn-node")?;
+    site.whole()?;
+    site.end()
+}
+
+#[test]
+fn the_database_lost_with_everything_in_it() -> anyhow::Result<()> {
+    let site = Site::new(3)?;
+    let directory = site.lab.ovs_dir("node1")?;
+    site.lab.kill("node1", "ovsdb-server")?;
+    let database = directory.join("conf.db");
+    let schema = std::fs::read_dir("/usr/share/openvswitch")?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.file_name().is_some_and(|name| name == "vswitch.ovsschema"))
+        .context("no schema")?;
+    std::fs::remove_file(&database)?;
+    let made = std::process::Command::new("ovsdb-tool").arg("create").arg(&database).arg(&schema).output()?;
+    ensure!(made.status.success(), "{}", both(&made));
+    site.lab.start("node1", "ovsdb-server")?;
+    let start = Instant::now();
+    site.whole()?;
+    println!("conf.db lost: all as before within {:.0?}", start.elapsed());
+    site.end()
+}
+
+#[test]
+fn ovsdb_server_alone_restarted_changes_nothing() -> anyhow::Result<()> {
+    let site = Site::new(2)?;
+    let before = site.ports()?;
+    // While it is away ovs-vswitchd decides on no new flow, whoever asks: nothing to be seen but that it comes back.
+    site.lab.kill("node1", "ovsdb-server")?;
+    site.lab.start("node1", "ovsdb-server")?;
+    site.whole()?;
+    ensure!(site.ports()? == before, "before\n{before}\nnow\n{}", site.ports()?);
+    let node = site.lab.netns("node/node1")?;
+    ensure!(metric(&node, "sdn_connections_total{peer=\"openflow\"}")? == 1.0, "the switch was bothered");
+    site.end()
+}
+
+#[test]
+fn wrong_options_are_put_right_in_place_and_foreign_bridges_left_alone() -> anyhow::Result<()> {
+    let site = Site::new(2)?;
+    site.vsctl("add-br br-other -- set bridge br-other datapath_type=netdev fail_mode=standalone")?;
+    let uuid = |site: &Site| site.vsctl("get Bridge br0 _uuid");
+    let (before, other) = (uuid(&site)?, site.vsctl("list Bridge br-other")?);
+    for (wrong, column, right) in [
+        ("set Bridge br0 fail_mode=standalone", "Bridge br0 fail_mode", "secure"),
+        ("set Bridge br0 protocols=OpenFlow13,OpenFlow15", "Bridge br0 protocols", "[OpenFlow13]"),
+        ("set Interface vxlan0 options:dst_port=4790", "Interface vxlan0 options:dst_port", "\"4789\""),
+        ("set Interface vxlan0 options:remote_ip=192.0.2.1", "Interface vxlan0 options:remote_ip", "flow"),
+        ("set Interface tun0 mtu_request=1000", "Interface tun0 mtu_request", "1450"),
+    ] {
+        site.vsctl(wrong)?;
+        until(SOON, || {
+            let now = site.vsctl(&format!("get {column}"))?;
+            ensure!(now.trim() == right, "{wrong}: {now}");
+            Ok(())
+        })?;
+    }
+    site.whole()?;
+    ensure!(uuid(&site)? == before, "br0 was made anew");
+    ensure!(site.vsctl("list Bridge br-other")? == other, "the foreign bridge was changed");
+    site.vsctl("del-br br-other")?;
+    site.end()
+}
