@@ -47,8 +47,8 @@ impl Walker<'_> {
             Action::Resubmit { in_port, table: to, with_ct } => {
                 let to = to.unwrap_or(table);
                 // To go forward is no nesting: a table cannot come twice that way.
-                let depth = depth + usize::from(to <= table);
-                return self.resubmit(*in_port, to, *with_ct, branch, depth);
+                let depths = (depth, depth + usize::from(to <= table));
+                return self.resubmit(*in_port, to, *with_ct, branch, depths);
             }
             Action::Clone(actions) => {
                 let mut copy = branch.clone();
@@ -159,7 +159,7 @@ impl Walker<'_> {
         table: u8,
         with_ct: bool,
         branch: &mut Branch,
-        depth: usize,
+        depths: (usize, usize),
     ) -> Flowing {
         // Port and connection count for the look-up only: the flow's actions see the packet as it is.
         let mut seen = match with_ct.then(|| branch.packet.with_connection()) {
@@ -169,21 +169,28 @@ impl Walker<'_> {
             }
             Some(Some(packet)) => packet,
             None if in_port.is_none_or(|port| port == OfPort::IN_PORT) => {
-                return self.again(table, None, branch, depth);
+                return self.again(table, None, branch, depths);
             }
             None => branch.packet.clone(),
         };
         if let Some(port) = in_port.filter(|port| *port != OfPort::IN_PORT) {
             seen.set(Field::IN_PORT, port.0.into());
         }
-        self.again(table, Some(seen), branch, depth)
+        self.again(table, Some(seen), branch, depths)
     }
 
-    fn again(&mut self, table: u8, seen: Option<Packet>, branch: &mut Branch, depth: usize) -> Flowing {
-        if !self.may_look_up(depth) {
+    /// One more look-up, from one depth into another.
+    fn again(
+        &mut self,
+        table: u8,
+        seen: Option<Packet>,
+        branch: &mut Branch,
+        (from, into): (usize, usize),
+    ) -> Flowing {
+        if !self.may_look_up(from) {
             return Flowing::Exit;
         }
-        stop_here(self.table(table, seen, branch, depth))
+        stop_here(self.table(table, seen, branch, into))
     }
 
     fn conntrack(&mut self, ct: &Ct, branch: &mut Branch) {

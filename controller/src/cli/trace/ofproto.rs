@@ -34,6 +34,8 @@ pub fn parse(text: &str) -> SwitchTrace {
     let mut trace = SwitchTrace::default();
     let mut ours = false;
     let (mut tun_id, mut tun_dst, mut in_port) = (0, None, 0);
+    // Outputs of the passes before this one.
+    let mut sent = 0;
     for line in text.lines() {
         let words = line.trim();
         if let Some(bridge) = words.strip_prefix("bridge(\"") {
@@ -45,7 +47,13 @@ pub fn parse(text: &str) -> SwitchTrace {
             ours = false;
             continue;
         }
+        if words.starts_with("Translation failed") {
+            // What the pass came by is not sent.
+            trace.outputs.truncate(sent);
+            continue;
+        }
         if let Some(flow) = words.strip_prefix("Flow: ") {
+            sent = trace.outputs.len();
             final_flow(flow, &mut trace);
             in_port = field(flow, "in_port=").unwrap_or(0);
             // What it came in with counts until it is written.
@@ -184,6 +192,14 @@ Datapath actions: 1
         );
         assert_eq!(trace.outputs, [3]);
         assert_eq!(trace.end, "reg2=0x4,in_port=4");
+    }
+
+    #[test]
+    fn a_pass_that_fails_sends_nothing() {
+        let trace = parse(
+            "Flow: in_port=1\nbridge(\"br0\")\n 0. priority 1\n    output:2\n    resubmit(,0)\n     >>>> over max translation depth 64 <<<<\n\nFinal flow: unchanged\nDatapath actions: drop\nTranslation failed (Recursion too deep), packet is dropped.\n",
+        );
+        assert_eq!((trace.path, trace.outputs), (vec![0], vec![]));
     }
 
     #[test]
