@@ -201,7 +201,7 @@ pub fn wire_blocking(spec: &SandboxSpec) -> Result<Wired, SandboxError> {
         Ok(configured) => configured,
         Err(error) => Err(error.into()),
     };
-    configured.map_err(|error| {
+    configured.and_then(|done| mark(spec, wired.host_ifindex).map(|()| done)).map_err(|error| {
         let undone = unwire_blocking(&spec.host_veth).err().map(|undo| format!("; and then {undo}"));
         match error {
             SandboxError::Step { step, source, .. } => {
@@ -213,20 +213,19 @@ pub fn wire_blocking(spec: &SandboxSpec) -> Result<Wired, SandboxError> {
             other => other,
         }
     })?;
-    if let Err(error) = super::fault::point("add:wired") {
-        let _ = unwire_blocking(&spec.host_veth);
-        return Err(SandboxError::step("wire the sandbox", io::Error::other(error)));
-    }
-    if let Some(alias) = &spec.alias {
-        let mut message = LinkUnspec::new_with_index(wired.host_ifindex).build();
-        message.attributes.push(LinkAttribute::IfAlias(alias.clone()));
-        if let Err(Failed { source, .. }) = run(vec![route_request(0, RouteNetlinkMessage::SetLink(message))])
-        {
-            let _ = unwire_blocking(&spec.host_veth);
-            return Err(SandboxError::step("name the veth pair", source));
-        }
-    }
     Ok(wired)
+}
+
+/// Says on the host's end that the pod was wired whole: the last step.
+fn mark(spec: &SandboxSpec, host_ifindex: u32) -> Result<(), SandboxError> {
+    super::fault::point("add:wired")
+        .map_err(|error| SandboxError::step("wire the sandbox", io::Error::other(error)))?;
+    let Some(alias) = &spec.alias else { return Ok(()) };
+    let mut message = LinkUnspec::new_with_index(host_ifindex).build();
+    message.attributes.push(LinkAttribute::IfAlias(alias.clone()));
+    run(vec![route_request(0, RouteNetlinkMessage::SetLink(message))])
+        .map_err(|Failed { source, .. }| SandboxError::step("name the veth pair", source))?;
+    Ok(())
 }
 
 /// Whether the calling thread's namespace has a link of that name.
