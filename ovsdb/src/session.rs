@@ -332,7 +332,10 @@ impl Session {
 
     /// Gives a lock back, or stops to wait for it.
     pub fn unlock(&mut self, lock: &str) {
-        self.core.request("unlock", &[lock], Pending::Unlock);
+        // Of a name that no lock can have none was asked for.
+        if !lock.contains('\0') {
+            self.core.request("unlock", &[lock], Pending::Unlock);
+        }
     }
 
     /// Changes which rows of a table the replica holds: those that fulfil one of the conditions, or all

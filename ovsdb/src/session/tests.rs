@@ -289,3 +289,12 @@ fn a_transaction_is_taken_back_by_its_id_while_it_has_no_answer() {
     session.cancel(id);
     assert!(session.outgoing().is_empty(), "it has its answer");
 }
+
+#[test]
+fn a_lock_that_can_t_be_asked_for_is_not_given_back_either() {
+    let mut session = synced();
+    session.lock("\0", false);
+    assert!(matches!(session.poll_event(), Some(Event::Lock { held: false, .. })));
+    session.unlock("\0");
+    assert!(session.outgoing().is_empty(), "the server would hang up");
+}
