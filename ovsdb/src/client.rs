@@ -1,6 +1,7 @@
 //! The async client: a handle to a task that owns the connection and keeps the replica.
 
 mod lock;
+mod planned;
 mod task;
 #[cfg(feature = "tls")]
 mod tls;
@@ -275,7 +276,7 @@ impl Client {
     /// it: when this returns `Ok` the replica shows what it monitors of them.
     ///
     /// If this future is dropped the transaction may still be carried out, even much later if it waits;
-    /// [`Client::transact_or_cancel`] takes it back.
+    /// [`Client::transact_or_cancel`] takes it back. [`Client::transact_planned`] goes on until the outcome is known.
     ///
     /// # Errors
     /// See [`TransactError`]: refused and not connected mean that nothing was done.
@@ -326,35 +327,6 @@ impl Client {
         // A task that is gone has dropped the other end of `outcome` too.
         let _ = self.commands.send(Command::Cancel(ticket)).await;
         outcome.await.unwrap_or_else(unknown)
-    }
-
-    /// As [`Client::transact`], and should the connection end before the answer, decides what became of the
-    /// transaction: waits for the next connection and asks `found` whether the replica, fetched anew, shows it. `Ok(None)`
-    /// means that it was carried out and its reply is lost.
-    ///
-    /// Choose something to look for that nobody else writes, such as a key or a row's name of one's own. The server may
-    /// still have the request on its way in when the next connection begins, so let it carry a
-    /// [guard](Transaction::guard) that fails once it, or what was sent in its place, is done. Put a timeout around it.
-    ///
-    /// # Errors
-    /// As [`Client::transact`], but never [`TransactError::OutcomeUnknown`] while the client lives:
-    /// [`TransactError::NotConnected`] means that nothing was done.
-    pub async fn transact_decided(
-        &self,
-        transaction: Transaction,
-        found: impl FnOnce(&Replica) -> bool,
-    ) -> Result<Option<Reply>, TransactError> {
-        match self.transact(transaction).await {
-            Err(error) if error.is_outcome_unknown() => {
-                // The status said that the connection is gone before the outcome was unknown.
-                self.wait_connected().await;
-                match found(&self.replica()) {
-                    true => Ok(None),
-                    false => Err(TransactError::NotConnected(format!("{error}: it was not done"))),
-                }
-            }
-            outcome => outcome.map(Some),
-        }
     }
 
     /// Changes at run time which rows of a table the replica holds: those that fulfil one of the conditions, or all

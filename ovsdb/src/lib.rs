@@ -48,8 +48,9 @@
 //! - When [`Client::transact`] returns `Ok`, the replica contains what it monitors of the transaction: `ovsdb-server`
 //!   sends the changes before the answer.
 //! - A transaction whose connection broke before the answer is
-//!   [`OutcomeUnknown`](TransactError::OutcomeUnknown), never sent again by itself: wait for the connection, look at
-//!   the replica, decide. [`Client::transact_decided`] and the functions of [`ovs`] do so.
+//!   [`OutcomeUnknown`](TransactError::OutcomeUnknown), never sent again by itself.
+//!   [`Client::transact_planned`], on which the functions of [`ovs`] stand, looks at the replica, sends, and looks again
+//!   until it is done, once.
 //! - What a server sends costs bounded memory and nesting ([`framing::Limits`]); what makes no sense ends the
 //!   connection and leaves the replica as it was.
 //!

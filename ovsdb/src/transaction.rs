@@ -412,6 +412,12 @@ impl Transaction {
         self.wait(table, [Condition::uuid(row)], names, Until::Equal, [columns], Some(0))
     }
 
+    /// Fails the transaction if a row fulfils all the conditions: the guard of what must be done once. The failure is
+    /// [`ErrorKind::TimedOut`].
+    pub fn guard_none(&mut self, table: impl Into<String>, conditions: impl Into<Vec<Condition>>) -> OpIndex {
+        self.wait(table, conditions, ["_uuid"], Until::Equal, [], Some(0))
+    }
+
     /// Asks that the commit reach the disk before the reply.
     pub fn commit_durably(&mut self) -> OpIndex {
         self.push(Operation::Commit { durable: true })

@@ -1,19 +1,15 @@
 //! Plan, send, look again: the loop behind every `ensure_*`.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use super::{DEADLINE, OvsError};
 use crate::client::Client;
 use crate::replica::{Replica, Row};
 use crate::schema::DatabaseSchema;
 use crate::transaction::{
-    Columns, Condition, ErrorKind, Mutation, NewRow, OpIndex, Reply, TransactError, Transaction, Until,
+    Columns, Condition, Mutation, NewRow, OpIndex, Reply, TransactError, Transaction, Until,
 };
 use crate::value::{Datum, Uuid};
-
-/// How long a refused transaction waits for the replica to show what the server saw and we did not.
-const CATCH_UP: Duration = Duration::from_secs(1);
 
 /// Plans on the current replica and commits until there is nothing left to plan or the commit succeeds. Returns
 /// the last plan's own result with the reply, which is `None` if nothing had to be sent.
@@ -21,56 +17,13 @@ pub(super) async fn commit<T>(
     client: &Client,
     make: impl Fn(&mut Plan<'_>) -> Result<T, OvsError>,
 ) -> Result<(T, Option<Reply>), OvsError> {
-    let mut refused: Option<(Transaction, TransactError)> = None;
-    loop {
-        client.wait_connected().await;
-        let replica = client.replica();
+    let plan = |replica: &Replica| {
         let no_schema = || TransactError::NotConnected("the server has sent no schema yet".to_owned());
         let schema = client.schema().ok_or_else(no_schema)?;
-        let mut plan = Plan { replica: &replica, schema: &schema, tx: client.transaction() };
-        let planned = make(&mut plan)?;
-        let tx = plan.tx;
-        if tx.is_empty() {
-            return Ok((planned, None));
-        }
-        if let Some((_, error)) = refused.take_if(|(before, _)| *before == tx) {
-            // What else happened in the database changes nothing in the plan: the refusal is about the plan itself.
-            return Err(error.into());
-        }
-        match client.transact(tx.clone()).await {
-            Ok(reply) => return Ok((planned, Some(reply))),
-            // Nothing was done, or it shows in the replica after the reconnect: plan again.
-            Err(TransactError::NotConnected(_) | TransactError::OutcomeUnknown(_)) => {}
-            Err(error) if may_be_stale(&error) => {
-                let newer = client.wait_for(|now| (now.generation() != replica.generation()).then_some(()));
-                if tokio::time::timeout(CATCH_UP, newer).await.is_err() {
-                    // The replica was current.
-                    return Err(error.into());
-                }
-                // A guard that failed, or a cluster in between two leaders, says nothing about the plan.
-                let passing = [ErrorKind::TimedOut, ErrorKind::NotLeader, ErrorKind::ClusterError];
-                let passes = error.refused().is_some_and(|error| passing.contains(&error.kind));
-                refused = Some((tx, error)).filter(|_| !passes);
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-/// Whether a refusal can come from planning on a replica that a second writer has overtaken: a guard that failed, a
-/// name that exists by now, a row that is gone; or from a cluster that is about to have another leader, where the guards
-/// see to it that nothing is done twice.
-fn may_be_stale(error: &TransactError) -> bool {
-    error.refused().is_some_and(|refused| {
-        matches!(
-            refused.kind,
-            ErrorKind::TimedOut
-                | ErrorKind::ConstraintViolation
-                | ErrorKind::ReferentialIntegrityViolation
-                | ErrorKind::NotLeader
-                | ErrorKind::ClusterError
-        )
-    })
+        let mut plan = Plan { replica, schema: &schema, tx: client.transaction() };
+        Ok((make(&mut plan)?, plan.tx))
+    };
+    client.transact_planned(plan).await
 }
 
 /// Returns when `ovs-vswitchd` has carried out all that the database holds now, whoever wrote it: it lives, and the port

@@ -18,27 +18,24 @@ fn root(replica: &Replica) -> Option<(Uuid, i64, Vec<String>)> {
     Some((row.uuid(), row.i64("next_cfg")?, marks))
 }
 
-/// Makes one mark and counts it, in one transaction that fails if anything has been counted since the look. Sends it
-/// again, on a new look, until it is there.
+/// Makes one mark and counts it, in one transaction that fails if anything has been counted since the look.
 async fn mark(client: &Client, mark: &str) {
-    loop {
-        client.wait_connected().await;
-        let Some((uuid, count, marks)) = root(&client.replica()) else { continue };
-        if marks.iter().any(|known| known == mark) {
-            return;
-        }
+    let plan = |replica: &Replica| {
+        let Some((uuid, count, marks)) = root(replica) else {
+            return Err(TransactError::NotConnected("no row yet".to_owned()));
+        };
         let mut tx = client.transaction();
-        tx.guard("Open_vSwitch", uuid, Columns::new().with("next_cfg", count));
-        let marked = Mutation::insert("external_ids", Datum::map([(mark, "1")]));
-        tx.mutate("Open_vSwitch", [], [marked, Mutation::add("next_cfg", 1)]);
-        match client
-            .transact_decided(tx, |replica| {
-                root(replica).is_some_and(|(_, _, marks)| marks.iter().any(|known| known == mark))
-            })
-            .await
-        {
+        if marks.iter().all(|known| known != mark) {
+            tx.guard("Open_vSwitch", uuid, Columns::new().with("next_cfg", count));
+            let marked = Mutation::insert("external_ids", Datum::map([(mark, "1")]));
+            tx.mutate("Open_vSwitch", [], [marked, Mutation::add("next_cfg", 1)]);
+        }
+        Ok(((), tx))
+    };
+    loop {
+        match client.transact_planned(plan).await {
             Ok(_) => return,
-            // The guard, or a server without a leader: look again.
+            // A cluster without a leader for longer than a refusal is waited out.
             Err(TransactError::NotConnected(_) | TransactError::Refused(_)) => tokio::task::yield_now().await,
             Err(error) => panic!("{error}"),
         }

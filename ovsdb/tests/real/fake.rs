@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use ovsdb::{Client, Endpoint, ErrorKind, Monitored, Options, TransactError};
+use ovsdb::{Client, Columns, Condition, Endpoint, ErrorKind, Monitored, Options, Replica, TransactError};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -117,6 +117,40 @@ async fn nonsense_costs_the_connection_and_nothing_else() {
     let refused = soon(client.transact(tx)).await.unwrap_err();
     assert_eq!(refused.refused().unwrap().kind, ErrorKind::Other("made up".to_owned()));
     assert_eq!(client.status().connections, count + 1);
+    drop(soon(server).await.unwrap());
+}
+
+/// In a cluster a commit may be under way while its connection is gone: the next one begins on a database without it.
+#[tokio::test]
+async fn what_is_committed_after_the_next_connection_has_begun_is_done_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("db.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let server = tokio::spawn(async move {
+        let mut connection = Connection::accept(&listener).await;
+        let first = connection.serve().await;
+        drop(connection);
+        let mut connection = Connection::accept(&listener).await;
+        let second = connection.serve().await;
+        assert_eq!(first["params"], second["params"]);
+        let late = json!({"T": {ROW.replace('5', "6"): {"insert": {"name": "b"}}}});
+        connection.send(&json!({"id": null, "method": "update3", "params": ["D-1", ROW, late]})).await;
+        let guard = json!({"error": "timed out", "details": ""});
+        connection.send(&json!({"id": second["id"], "result": [guard, null], "error": null})).await;
+        connection
+    });
+    let client = client(&socket).await;
+    let plan = |replica: &Replica| {
+        let mut tx = client.transaction();
+        if replica.named("T", "b").is_none() {
+            tx.guard_none("T", [Condition::eq("name", "b")]);
+            tx.insert("T", Columns::new().with("name", "b"));
+        }
+        Ok::<_, TransactError>(((), tx))
+    };
+    let ((), reply) = soon(client.transact_planned(plan)).await.unwrap();
+    assert!(reply.is_none(), "{reply:?}");
+    assert!(client.replica().named("T", "b").is_some());
     drop(soon(server).await.unwrap());
 }
 
