@@ -141,7 +141,7 @@ pub enum SessionError {
         limit: usize,
     },
     /// The server sent nothing, not even the answer to an echo request.
-    #[error("the server has been silent for {} s", .0.as_secs())]
+    #[error("the server has been silent for {0:?}")]
     Silent(Duration),
 }
 
