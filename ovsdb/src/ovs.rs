@@ -4,7 +4,7 @@
 //! writer is never overwritten, and wait until `ovs-vswitchd` has acted. Called again with nothing changed they
 //! send nothing and wait only for what the switch has been asked for by then: that it has ended since does not show in
 //! the database, [`confirm`] asks it. After a lost connection they look again and go on, so an unknown outcome is
-//! decided by what the database says.
+//! decided by what the database says. A [`PortWriter`] joins what many callers ask for at once.
 //!
 //! Column semantics: the spec decides `type`, `options`, `protocols`, `fail_mode`, `datapath_type`, `ofport_request`,
 //! `mtu_request` and `mac` alone. Of `external_ids` and `other_config` it decides the keys that it names; others are
@@ -16,6 +16,7 @@ mod bridge;
 mod ensure;
 mod port;
 mod qos;
+mod writer;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,6 +30,7 @@ pub use bridge::{delete_bridge, ensure_bridge};
 pub use ensure::confirm;
 pub use port::{delete_port, ensure_port};
 pub use qos::{QosSpec, ensure_external_ids, ensure_qos};
+pub use writer::PortWriter;
 
 /// The name of the database.
 pub const DATABASE: &str = "Open_vSwitch";

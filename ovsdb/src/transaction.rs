@@ -336,6 +336,11 @@ impl Transaction {
         OpIndex(self.operations.len().saturating_sub(1))
     }
 
+    /// Takes back all but the first operations.
+    pub(crate) fn truncate(&mut self, operations: usize) {
+        self.operations.truncate(operations);
+    }
+
     /// Adds a row; the handle stands for it in other operations of this transaction.
     pub fn insert(&mut self, table: impl Into<String>, row: impl Into<Columns>) -> NewRow {
         let name: Box<str> = format!("row{}", self.operations.len()).into();

@@ -20,7 +20,7 @@ pub(super) async fn commit<T>(
     let plan = |replica: &Replica| {
         let no_schema = || TransactError::NotConnected("the server has sent no schema yet".to_owned());
         let schema = client.schema().ok_or_else(no_schema)?;
-        let mut plan = Plan { replica, schema: &schema, tx: client.transaction() };
+        let mut plan = Plan::new(client, replica, &schema);
         Ok((make(&mut plan)?, plan.tx))
     };
     client.transact_planned(plan).await
@@ -77,6 +77,23 @@ pub(super) struct Plan<'r> {
 }
 
 impl<'r> Plan<'r> {
+    pub(super) fn new(client: &Client, replica: &'r Replica, schema: &'r DatabaseSchema) -> Plan<'r> {
+        Plan { replica, schema, tx: client.transaction() }
+    }
+
+    /// Plans a part of the transaction, which is left out in whole if that fails.
+    pub(super) fn attempt<T>(
+        &mut self,
+        make: impl FnOnce(&mut Self) -> Result<T, OvsError>,
+    ) -> Result<T, OvsError> {
+        let before = self.tx.operations().len();
+        let made = make(self);
+        if made.is_err() {
+            self.tx.truncate(before);
+        }
+        made
+    }
+
     /// What the server's schema has of these columns. One that it lacks may be left out as long as nothing but its
     /// default is asked for.
     fn known(&self, table: &str, want: Columns) -> Result<Columns, OvsError> {

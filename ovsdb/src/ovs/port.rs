@@ -4,16 +4,19 @@ use super::ensure::{Plan, asked_number, commit, is_reported, merged, report_numb
 use super::{DEADLINE, InterfaceView, OvsError, PortSpec};
 use crate::client::Client;
 use crate::replica::{Replica, Row};
-use crate::transaction::{Columns, Condition, Mutation, NewRow, OpIndex, Until};
+use crate::transaction::{Columns, Condition, Mutation, NewRow, OpIndex, Reply, Until};
 use crate::value::{Datum, Uuid};
 
 /// What a plan found or made.
-enum Planned {
+#[derive(Debug)]
+pub(super) enum Planned {
     /// The interface is as it should be.
     AsIs(Uuid),
     /// It is there and changes.
     Changed(Uuid, Option<OpIndex>),
     New(NewRow),
+    /// The port goes, or is not there.
+    Deleted,
 }
 
 /// Makes a port as the spec says on a bridge, in one transaction, and returns its OpenFlow port number once
@@ -24,22 +27,37 @@ enum Planned {
 /// `ovs-vswitchd` can't set the interface up, and says why (at once for a new port; for one that existed, whose error
 /// may be an old one, after [`DEADLINE`]); database or switch take longer than [`DEADLINE`].
 pub async fn ensure_port(client: &Client, bridge: &str, spec: &PortSpec) -> Result<u16, OvsError> {
-    let what = || format!("port {} on {bridge}", spec.name);
-    let commit = commit(client, |it| plan(it, bridge, spec));
-    let (planned, reply) = within_deadline(what, commit).await?;
-    let (uuid, new) = match &planned {
+    let commit = commit(client, |it| plan_ensure(it, bridge, spec));
+    let (planned, reply) = within_deadline(|| what(bridge, spec), commit).await?;
+    settled(client, bridge, spec, &planned, reply.as_ref()).await
+}
+
+fn what(bridge: &str, spec: &PortSpec) -> String {
+    format!("port {} on {bridge}", spec.name)
+}
+
+/// Waits until `ovs-vswitchd` has acted on what was committed for a port; its OpenFlow port number.
+pub(super) async fn settled(
+    client: &Client,
+    bridge: &str,
+    spec: &PortSpec,
+    planned: &Planned,
+    reply: Option<&Reply>,
+) -> Result<u16, OvsError> {
+    let (uuid, new) = match planned {
         Planned::AsIs(uuid) | Planned::Changed(uuid, _) => (Some(*uuid), false),
         // The reply to a commit has the UUID of each insert.
-        Planned::New(row) => (reply.as_ref().and_then(|reply| reply.inserted(row)), true),
+        Planned::New(row) => (reply.and_then(|reply| reply.inserted(row)), true),
+        Planned::Deleted => (None, false),
     };
-    let number = match (&planned, &reply) {
+    let number = match (planned, reply) {
         // The port number in the replica may still be that of before.
         (Planned::Changed(_, Some(report)), Some(reply)) => report_number(reply, *report),
         (Planned::AsIs(_), _) => asked_number(&client.replica()),
         _ => None,
     };
     let deleted = |replica: &Replica| OvsError::Deleted {
-        what: what(),
+        what: what(bridge, spec),
         deleted: match (replica.named("Bridge", bridge), replica.named("Port", &spec.name)) {
             (None, _) => format!("bridge {bridge}"),
             (Some(_), None) => format!("port {}", spec.name),
@@ -72,7 +90,7 @@ pub async fn ensure_port(client: &Client, bridge: &str, spec: &PortSpec) -> Resu
         Ok(settled) => settled,
         Err(_) => Err(match row(&client.replica()).and_then(|interface| interface.error) {
             Some(error) => failed(error),
-            None => OvsError::SwitchDeadline { what: what(), after: DEADLINE },
+            None => OvsError::SwitchDeadline { what: what(bridge, spec), after: DEADLINE },
         }),
     }
 }
@@ -88,7 +106,7 @@ fn columns(spec: &PortSpec, row: Option<&Row>) -> Columns {
         .with("external_ids", merged(row, "external_ids", &spec.external_ids))
 }
 
-fn plan(it: &mut Plan<'_>, bridge: &str, spec: &PortSpec) -> Result<Planned, OvsError> {
+pub(super) fn plan_ensure(it: &mut Plan<'_>, bridge: &str, spec: &PortSpec) -> Result<Planned, OvsError> {
     let replica = it.replica;
     let bridge = replica.named("Bridge", bridge).ok_or_else(|| OvsError::NoBridge(bridge.to_owned()))?;
     let name = spec.name.as_str();
@@ -145,15 +163,18 @@ fn plan(it: &mut Plan<'_>, bridge: &str, spec: &PortSpec) -> Result<Planned, Ovs
 /// # Errors
 /// The database refuses or takes longer than [`DEADLINE`].
 pub async fn delete_port(client: &Client, bridge: &str, name: &str) -> Result<(), OvsError> {
-    let commit = commit(client, |Plan { replica, tx, .. }| {
-        let port = replica.named("Port", name);
-        if let (Some(bridge), Some(port)) = (replica.named("Bridge", bridge), port)
-            && replica.referrers("Bridge", port.uuid()).any(|owner| owner.uuid() == bridge.uuid())
-        {
-            // Nothing refers to port and interface any more: the server collects them.
-            tx.mutate("Bridge", [Condition::uuid(bridge.uuid())], [Mutation::delete("ports", port.uuid())]);
-        }
-        Ok(())
-    });
+    let commit = commit(client, |it| plan_delete(it, bridge, name));
     within_deadline(|| format!("deleting port {name} from {bridge}"), commit).await.map(|_| ())
+}
+
+pub(super) fn plan_delete(it: &mut Plan<'_>, bridge: &str, name: &str) -> Result<Planned, OvsError> {
+    let replica = it.replica;
+    let port = replica.named("Port", name);
+    if let (Some(bridge), Some(port)) = (replica.named("Bridge", bridge), port)
+        && replica.referrers("Bridge", port.uuid()).any(|owner| owner.uuid() == bridge.uuid())
+    {
+        // Nothing refers to port and interface any more: the server collects them.
+        it.tx.mutate("Bridge", [Condition::uuid(bridge.uuid())], [Mutation::delete("ports", port.uuid())]);
+    }
+    Ok(Planned::Deleted)
 }

@@ -15,6 +15,7 @@ mod proxy;
 mod remotes;
 mod replica;
 mod replies;
+mod together;
 mod unixctl;
 mod waiting;
 mod writers;

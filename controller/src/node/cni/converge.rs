@@ -20,7 +20,6 @@ use cni_shim::contract::Request;
 use futures::StreamExt;
 use futures::stream;
 use ipnet::Ipv4Net;
-use ovsdb::ovs::delete_port;
 use tracing::{info, warn};
 
 use super::alias::Alias;
@@ -28,7 +27,6 @@ use super::ipam::Lease;
 use super::pods::PodNetwork;
 use super::sandbox::{self, host_veth_name, link_alias, link_exists};
 use crate::node::metrics;
-use crate::node::ovs::bridge::BRIDGE;
 use crate::node::ovs::ports::{Leg, legs};
 
 /// So many sandboxes at a time.
@@ -186,9 +184,7 @@ impl PodNetwork {
         let of_it = |leg: &Leg| leg.ifname == ifname;
         if let Some(leg) = self.leg(container_id).filter(of_it) {
             self.forget_port(&leg).await?;
-            delete_port(&self.ovsdb, BRIDGE, &leg.host_veth)
-                .await
-                .map_err(|error| super::pods::step("port", error))?;
+            self.ports.delete(&leg.host_veth).await.map_err(|error| super::pods::step("port", error))?;
         }
         // Any that the first request of a sandbox has left; the name says whose it is.
         sandbox::unwire(&veth).await.map_err(|error| super::pods::step("veth", error))?;

@@ -18,7 +18,7 @@ use flowtables::feature::pods::mac;
 use ipnet::Ipv4Net;
 use openflow::{MacAddr, OfPort};
 use ovsdb::Client;
-use ovsdb::ovs::{OvsError, PortSpec, delete_port, ensure_port};
+use ovsdb::ovs::{OvsError, PortSpec, PortWriter};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
@@ -49,6 +49,8 @@ const FLOWS_DEADLINE: Duration = Duration::from_secs(10);
 pub struct PodNetwork {
     state: watch::Receiver<Arc<Snapshot>>,
     pub(super) ovsdb: Client,
+    /// Ports of many pods in one transaction.
+    pub(super) ports: PortWriter,
     status: watch::Receiver<Status>,
     nudge: Arc<Notify>,
     /// Told when leases, veths and ports turn out not to agree.
@@ -89,6 +91,7 @@ impl PodNetwork {
     ) -> Self {
         Self {
             state,
+            ports: PortWriter::new(ovsdb.clone(), BRIDGE),
             ovsdb,
             status,
             nudge,
@@ -335,13 +338,13 @@ impl PodNetwork {
     /// Removes a port, with its queues.
     async fn delete_leg(&self, leg: &Leg) -> Result<(), CniError> {
         self.forget_port(leg).await?;
-        delete_port(&self.ovsdb, BRIDGE, &leg.host_veth).await.map_err(|error| step("port", error))
+        self.ports.delete(&leg.host_veth).await.map_err(|error| step("port", error))
     }
 
     /// Removes the port of a failed ADD, which may not have been made.
     async fn delete_port_of(&self, veth: &str) -> Result<(), OvsError> {
         bandwidth::remove(&self.ovsdb, veth).await?;
-        delete_port(&self.ovsdb, BRIDGE, veth).await
+        self.ports.delete(veth).await
     }
 
     /// From now on the sandbox's port may be missing.
@@ -478,7 +481,7 @@ impl PodNetwork {
             external_ids: leg.external_ids(),
             ..PortSpec::new(&leg.host_veth)
         };
-        let made = ensure_port(&self.ovsdb, BRIDGE, &spec).await;
+        let made = self.ports.ensure(&spec).await;
         self.reserved.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
         made.map(|_| ()).map_err(|error| {
             let code = match error {
