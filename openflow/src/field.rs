@@ -4,7 +4,7 @@ use std::fmt;
 
 mod registry;
 
-use registry::{FIELDS, N_TUN_METADATA, TUN_METADATA_BASE};
+use registry::{FIELDS, N_FIELDS, N_TUN_METADATA, TUN_METADATA_BASE};
 
 /// A match field of OpenFlow 1.3 or of Open vSwitch's extensions.
 ///
@@ -171,18 +171,19 @@ impl Field {
     }
 
     /// Significant bits, 1 to 992.
+    #[inline]
     pub fn width(self) -> u16 {
-        self.info().width
+        self.brief().width
     }
 
     /// The field at a position in the registry.
-    pub(crate) fn from_index(index: u8) -> Option<Field> {
-        (usize::from(index) < FIELDS.len()).then_some(Field(index))
+    pub(crate) const fn from_index(index: u8) -> Option<Field> {
+        if (index as usize) < N_FIELDS { Some(Field(index)) } else { None }
     }
 
     /// Position in the registry.
-    pub(crate) fn index(self) -> usize {
-        self.0.into()
+    pub(crate) const fn index(self) -> usize {
+        self.0 as usize
     }
 
     /// Whether this is `tun_metadataN`, whose values may be wider than 128 bits.
@@ -192,13 +193,25 @@ impl Field {
 
     /// All ones over the bits that a match may name; of a `tun_metadata` field, over 128.
     pub fn full_mask(self) -> u128 {
-        match self {
-            // 12 bits of VLAN id and the bit that says "there is a tag" (OF1.3.5 §7.2.3.7).
-            Field::VLAN_VID => 0x1fff,
-            // 32 bits wide, of which Open vSwitch has given a meaning to eight.
-            Field::CT_STATE => 0xff,
-            _ => ones(self.width()),
-        }
+        self.brief().full_mask
+    }
+
+    /// Bytes of the value on the wire, as in [`FieldInfo::bytes`].
+    #[inline]
+    pub(crate) const fn bytes(self) -> usize {
+        self.brief().bytes as usize
+    }
+
+    /// What else a match must contain.
+    #[inline]
+    pub(crate) fn prerequisite(self) -> Prerequisite {
+        self.brief().prerequisite
+    }
+
+    #[inline]
+    #[allow(clippy::indexing_slicing)] // As in `info`.
+    const fn brief(self) -> &'static registry::Brief {
+        &registry::BRIEFS[self.0 as usize]
     }
 
     /// Header and name by which Nicira's actions address the field: the NXM one if there is one.
@@ -217,6 +230,7 @@ impl Field {
     }
 
     /// The field of an OXM header; `experimenter` is only looked at for class 0xffff.
+    #[inline]
     pub fn by_header(class: u16, field: u8, experimenter: u32) -> Option<Field> {
         registry::by_header(class, field, experimenter)
     }
@@ -228,7 +242,7 @@ impl Field {
 }
 
 /// A mask of the low `width` bits, of 128 where it is wider.
-pub(crate) fn ones(width: u16) -> u128 {
+pub(crate) const fn ones(width: u16) -> u128 {
     match width {
         0 => 0,
         1..128 => u128::MAX >> (128 - width),

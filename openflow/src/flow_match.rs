@@ -21,7 +21,7 @@ pub struct Match {
     /// Of each entry the field, its value and its mask, big-endian and as wide as on the wire: a node keeps tens of
     /// thousands of matches, most of which test an Ethernet type and two addresses or registers. Such bytes compare as
     /// the entries themselves would.
-    entries: SmallVec<[u8; 32]>,
+    entries: SmallVec<[u8; INLINE]>,
     wide: Vec<WideEntry>,
 }
 
@@ -35,7 +35,7 @@ struct Entry {
 fn unpack(bytes: &mut &[u8]) -> Option<Entry> {
     let (&index, rest) = bytes.split_first()?;
     let field = Field::from_index(index)?;
-    let (value, rest) = rest.split_at_checked(field.info().bytes.into())?;
+    let (value, rest) = rest.split_at_checked(field.bytes())?;
     let (mask, rest) = rest.split_at_checked(value.len())?;
     *bytes = rest;
     Some(Entry { field, value: number(value), mask: number(mask) })
@@ -50,7 +50,7 @@ struct Packed {
 impl Entry {
     #[inline]
     fn packed(&self) -> Packed {
-        let n = usize::from(self.field.info().bytes);
+        let n = self.field.bytes();
         // All 16 bytes are copied, whatever the width: what follows the value is overwritten or left out.
         let shift = 128 - 8 * n as u32;
         let mut bytes = [0; 33];
@@ -61,6 +61,56 @@ impl Entry {
             }
         }
         Packed { bytes, len: 1 + 2 * n }
+    }
+}
+
+/// Bytes of entries that a [`Match`] holds without an allocation.
+const INLINE: usize = 32;
+
+/// The entries of a match that are known to be in order, while it is read.
+pub(crate) struct PackedMatch {
+    /// Eight bytes more than fit, since a number is written in eight, whatever its width.
+    bytes: [u8; INLINE + 8],
+    len: usize,
+}
+
+impl Default for PackedMatch {
+    fn default() -> Self {
+        PackedMatch { bytes: [0; INLINE + 8], len: 0 }
+    }
+}
+
+impl PackedMatch {
+    /// Adds an entry of a field of at most 64 bits that comes after all others; `false` if there is no room.
+    #[inline]
+    pub(crate) fn push(&mut self, field: Field, value: u64, mask: u64) -> bool {
+        let n = field.bytes();
+        let end = self.len + 1 + 2 * n;
+        if end > INLINE || !(1..=8).contains(&n) {
+            return false;
+        }
+        let shift = 64 - 8 * n as u32;
+        if let Some(slot) = self.bytes.get_mut(self.len) {
+            *slot = field.index() as u8;
+        }
+        for (at, number) in [(self.len + 1, value), (self.len + 1 + n, mask)] {
+            if let Some(slot) = self.bytes.get_mut(at..at + 8) {
+                slot.copy_from_slice(&(number << shift).to_be_bytes());
+            }
+        }
+        self.len = end;
+        true
+    }
+}
+
+impl From<PackedMatch> for Match {
+    #[inline]
+    fn from(packed: PackedMatch) -> Match {
+        let mut entries = [0; INLINE];
+        if let Some(bytes) = packed.bytes.first_chunk() {
+            entries = *bytes;
+        }
+        Match { entries: SmallVec::from_buf_and_len(entries, packed.len), wide: Vec::new() }
     }
 }
 
@@ -183,7 +233,7 @@ impl Match {
             if found > field {
                 break;
             }
-            let end = start + 1 + 2 * usize::from(found.info().bytes);
+            let end = start + 1 + 2 * found.bytes();
             if found == field {
                 return (start, end);
             }
@@ -213,7 +263,7 @@ impl Match {
             Field::VLAN_PCP => self.has(field) || tci(0xe000),
             // Every test of an Ethernet header is one of the packet type too.
             Field::PACKET_TYPE => {
-                let ethernet = |field: Field| field.info().prerequisite == Prerequisite::Ethernet;
+                let ethernet = |field: Field| field.prerequisite() == Prerequisite::Ethernet;
                 self.has(field) || self.iter().any(|(field, ..)| ethernet(field))
             }
             _ => self.has(field),
@@ -330,13 +380,14 @@ impl Match {
 }
 
 /// First 32-bit register, number of registers and width of each, of `xregN` and `xxregN`.
-fn split_register(field: Field) -> Option<(u8, u8, u16)> {
-    let number = |first: Field, count: usize| {
-        field.index().checked_sub(first.index()).filter(|n| *n < count).map(|n| n as u8)
-    };
-    match number(Field::XREG0, 8) {
-        Some(n) => Some((n * 2, 2, 32)),
-        None => number(Field::XXREG0, 4).map(|n| (n * 4, 4, 32)),
+#[inline]
+pub(crate) const fn split_register(field: Field) -> Option<(u8, u8, u16)> {
+    const XREG: usize = Field::XREG0.index();
+    const XXREG: usize = Field::XXREG0.index();
+    match field.index() {
+        n @ XREG.. if n - XREG < 8 => Some(((n - XREG) as u8 * 2, 2, 32)),
+        n @ XXREG.. if n - XXREG < 4 => Some(((n - XXREG) as u8 * 4, 4, 32)),
+        _ => None,
     }
 }
 

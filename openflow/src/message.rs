@@ -616,7 +616,7 @@ impl Envelope {
     /// # Errors
     /// Says where the bytes are wrong. Unknown types, actions and fields are no error: they are kept.
     pub fn decode(bytes: &[u8]) -> std::result::Result<Envelope, DecodeError> {
-        decode(bytes, 0)
+        decode(bytes, 0).map_err(|error| *error)
     }
 }
 

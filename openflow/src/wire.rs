@@ -63,77 +63,139 @@ pub struct EncodeError {
     pub len: usize,
 }
 
-/// Result of reading.
-pub(crate) type Result<T> = std::result::Result<T, DecodeError>;
+/// Result of reading. A [`DecodeError`] is larger than most of what is read, and would be made room for with each.
+pub(crate) type Result<T> = std::result::Result<T, Box<DecodeError>>;
 
-/// Reads big-endian fields from a slice and remembers where the slice stands in the message.
+/// Reads big-endian fields and remembers where in the message it stands.
 #[derive(Clone, Copy)]
 pub(crate) struct Reader<'a> {
     rest: &'a [u8],
-    offset: usize,
+    /// Offset of the end of `rest`, so that to read is to change `rest` alone.
+    end: usize,
     what: &'static str,
 }
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(bytes: &'a [u8], what: &'static str) -> Self {
-        Reader { rest: bytes, offset: 0, what }
+        Reader { rest: bytes, end: bytes.len(), what }
     }
 
     /// Names the structure that is read from here on.
+    #[inline]
     pub(crate) fn enter(&mut self, what: &'static str) {
         self.what = what;
     }
 
+    /// Where it stands in the message.
+    #[inline]
+    pub(crate) fn offset(&self) -> usize {
+        self.end - self.rest.len()
+    }
+
+    #[inline]
     pub(crate) fn remaining(&self) -> usize {
         self.rest.len()
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
-    pub(crate) fn error(&self, why: Reason) -> DecodeError {
-        DecodeError { offset: self.offset, what: self.what, why }
+    pub(crate) fn error(&self, why: Reason) -> Box<DecodeError> {
+        self.error_at(self.offset(), why)
     }
 
-    pub(crate) fn invalid(&self, code: ErrorCode) -> DecodeError {
-        self.error(Reason::Invalid(code))
+    /// An error in what began at an offset.
+    #[cold]
+    fn error_at(&self, offset: usize, why: Reason) -> Box<DecodeError> {
+        Box::new(DecodeError { offset, what: self.what, why })
     }
 
+    pub(crate) fn invalid(&self, code: ErrorCode) -> Box<DecodeError> {
+        self.invalid_at(self.offset(), code)
+    }
+
+    /// As [`Reader::invalid`], of what began at an offset.
+    #[cold]
+    pub(crate) fn invalid_at(&self, offset: usize, code: ErrorCode) -> Box<DecodeError> {
+        self.error_at(offset, Reason::Invalid(code))
+    }
+
+    #[cold]
+    fn truncated(&self, needed: usize) -> Box<DecodeError> {
+        self.error(Reason::Truncated { needed, left: self.rest.len() })
+    }
+
+    #[inline]
     pub(crate) fn bytes(&mut self, n: usize) -> Result<&'a [u8]> {
-        let Some((head, tail)) = self.rest.split_at_checked(n) else {
-            return Err(self.error(Reason::Truncated { needed: n, left: self.rest.len() }));
-        };
+        let Some((head, tail)) = self.rest.split_at_checked(n) else { return Err(self.truncated(n)) };
         #[cfg(test)]
-        trace::note(self.offset, n, self.what);
+        trace::note(self.offset(), n, self.what);
         self.rest = tail;
-        self.offset += n;
         Ok(head)
     }
 
+    #[inline(always)]
     fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let Some((head, tail)) = self.rest.split_first_chunk::<N>() else {
-            return Err(self.error(Reason::Truncated { needed: N, left: self.rest.len() }));
-        };
+        let Some((head, tail)) = self.rest.split_first_chunk::<N>() else { return Err(self.truncated(N)) };
         #[cfg(test)]
-        trace::note(self.offset, N, self.what);
+        trace::note(self.offset(), N, self.what);
         self.rest = tail;
-        self.offset += N;
         Ok(*head)
     }
 
+    /// Fields that are `N` bytes together, and how many each has: where all are there, one look at the length is enough.
+    #[inline(always)]
+    pub(crate) fn fixed<const N: usize>(&mut self, parts: &'static [usize]) -> Result<&'a [u8; N]> {
+        debug_assert_eq!(parts.iter().sum::<usize>(), N);
+        let Some((head, tail)) = self.rest.split_first_chunk::<N>() else { return Err(self.missing(parts)) };
+        #[cfg(test)]
+        self.note(parts);
+        self.rest = tail;
+        Ok(head)
+    }
+
+    /// Which of several fields is not there.
+    #[cold]
+    fn missing(&self, parts: &[usize]) -> Box<DecodeError> {
+        let mut r = *self;
+        parts.iter().find_map(|n| r.skip(*n).err()).unwrap_or_else(|| self.truncated(0))
+    }
+
+    /// Goes on behind fields that were looked at already, and are there.
+    #[inline(always)]
+    pub(crate) fn pass(&mut self, parts: &[usize]) {
+        #[cfg(test)]
+        self.note(parts);
+        self.rest = self.rest.get(parts.iter().sum()..).unwrap_or_default();
+    }
+
+    #[cfg(test)]
+    fn note(&self, parts: &[usize]) {
+        let mut offset = self.offset();
+        for n in parts {
+            trace::note(offset, *n, self.what);
+            offset += n;
+        }
+    }
+
+    #[inline(always)]
     pub(crate) fn u8(&mut self) -> Result<u8> {
         self.array().map(|[byte]| byte)
     }
 
+    #[inline(always)]
     pub(crate) fn u16(&mut self) -> Result<u16> {
         self.array().map(u16::from_be_bytes)
     }
 
+    #[inline(always)]
     pub(crate) fn u32(&mut self) -> Result<u32> {
         self.array().map(u32::from_be_bytes)
     }
 
+    #[inline(always)]
     pub(crate) fn u64(&mut self) -> Result<u64> {
         self.array().map(u64::from_be_bytes)
     }
@@ -147,47 +209,57 @@ impl<'a> Reader<'a> {
     }
 
     /// A big-endian number of 1 to 16 bytes.
+    #[inline]
     pub(crate) fn number(&mut self, n: usize) -> Result<u128> {
         self.bytes(n).map(number)
     }
 
+    #[inline(always)]
     pub(crate) fn skip(&mut self, n: usize) -> Result<()> {
         self.bytes(n).map(|_| ())
     }
 
     /// Skips up to `n` bytes of padding; a peer that leaves out the padding at the very end does no harm.
+    #[inline]
     pub(crate) fn skip_padding(&mut self, n: usize) {
-        let n = n.min(self.rest.len());
+        let n = n.min(self.remaining());
         let _ = self.skip(n);
     }
 
     /// Everything that is left.
+    #[inline]
     pub(crate) fn rest(&mut self) -> &'a [u8] {
         let rest = self.rest;
         #[cfg(test)]
-        trace::note(self.offset, rest.len(), self.what);
-        self.offset += rest.len();
+        trace::note(self.offset(), rest.len(), self.what);
         self.rest = &[];
         rest
     }
 
     /// What is left, without taking it.
+    #[inline]
     pub(crate) fn peek(&self) -> &'a [u8] {
         self.rest
     }
 
     /// A reader of the next `n` bytes.
+    #[inline]
     pub(crate) fn sub(&mut self, n: usize, what: &'static str) -> Result<Reader<'a>> {
-        let Some((head, tail)) = self.rest.split_at_checked(n) else {
-            return Err(self.error(Reason::Truncated { needed: n, left: self.rest.len() }));
-        };
-        let offset = self.offset;
+        let Some((head, tail)) = self.rest.split_at_checked(n) else { return Err(self.truncated(n)) };
+        let sub = Reader { rest: head, end: self.offset() + n, what };
         self.rest = tail;
-        self.offset += n;
-        Ok(Reader { rest: head, offset, what })
+        Ok(sub)
+    }
+
+    /// Type and length, with which most structures begin.
+    #[inline(always)]
+    pub(crate) fn kind_and_len(&mut self) -> Result<(u16, u16)> {
+        let [k1, k0, l1, l0] = *self.fixed::<4>(&[2, 2])?;
+        Ok((u16::from_be_bytes([k1, k0]), u16::from_be_bytes([l1, l0])))
     }
 
     /// A length field of a structure of which `read` bytes are read already: what is left of it.
+    #[inline]
     pub(crate) fn body_len(&self, len: u16, read: usize) -> Result<usize> {
         usize::from(len).checked_sub(read).ok_or_else(|| self.error(Reason::BadLength(len.into())))
     }
@@ -200,6 +272,44 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Takes fields apart that [`Reader::fixed`] has found to be there.
+pub(crate) struct Fixed<'a>(pub(crate) &'a [u8]);
+
+impl Fixed<'_> {
+    #[inline(always)]
+    fn array<const N: usize>(&mut self) -> [u8; N] {
+        debug_assert!(self.0.len() >= N);
+        let Some((head, tail)) = self.0.split_first_chunk() else { return [0; N] };
+        self.0 = tail;
+        *head
+    }
+
+    #[inline(always)]
+    pub(crate) fn u8(&mut self) -> u8 {
+        u8::from_be_bytes(self.array())
+    }
+
+    #[inline(always)]
+    pub(crate) fn u16(&mut self) -> u16 {
+        u16::from_be_bytes(self.array())
+    }
+
+    #[inline(always)]
+    pub(crate) fn u32(&mut self) -> u32 {
+        u32::from_be_bytes(self.array())
+    }
+
+    #[inline(always)]
+    pub(crate) fn u64(&mut self) -> u64 {
+        u64::from_be_bytes(self.array())
+    }
+
+    #[inline(always)]
+    pub(crate) fn skip<const N: usize>(&mut self) {
+        self.array::<N>();
+    }
+}
+
 /// A big-endian number of at most 16 bytes.
 #[inline]
 pub(crate) fn number(bytes: &[u8]) -> u128 {
@@ -208,6 +318,7 @@ pub(crate) fn number(bytes: &[u8]) -> u128 {
         [a] => a.into(),
         [a, b] => u16::from_be_bytes([a, b]).into(),
         [a, b, c, d] => u32::from_be_bytes([a, b, c, d]).into(),
+        [a, b, c, d, e, f, g, h] => u64::from_be_bytes([a, b, c, d, e, f, g, h]).into(),
         _ => bytes.iter().fold(0, |number, &byte| number << 8 | u128::from(byte)),
     }
 }

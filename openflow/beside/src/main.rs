@@ -52,7 +52,7 @@ fn main() {
     ];
     // With words, only what they name, and without os-ken: for a profiler.
     let wanted: Vec<String> = std::env::args().skip(1).collect();
-    works.retain(|(who, what, _)| wanted.iter().all(|word| who.contains(word) || what.contains(word)));
+    works.retain(|(who, what, _)| wanted.iter().all(|word| who == word || what.contains(word)));
     let times = times(&mut works);
     if !wanted.is_empty() {
         times.iter().for_each(|((who, what), time)| println!("{who}: {what}: {time:.2?}"));

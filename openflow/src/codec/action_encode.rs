@@ -229,7 +229,7 @@ fn put_set_field(w: &mut Writer<'_>, field: Field, value: u128, mask: u128) {
         // OpenFlow 1.3 has no mask here; Open vSwitch writes a load for each run of ones.
         return put_actions(w, &canonical_set_field(field, value, mask));
     }
-    let bytes = usize::from(field.info().bytes);
+    let bytes = field.bytes();
     standard(w, ofpat::SET_FIELD, |w| {
         put_header(w, sent_header(field), false, bytes);
         w.number(value, bytes);
@@ -260,7 +260,7 @@ fn put_load(w: &mut Writer<'_>, dst: &Subfield, value: u64) {
     }
     // A field with an experimenter header does not fit into `NXAST_REG_LOAD`.
     let (value, mask) = (u128::from(value) << dst.ofs, crate::field::ones(dst.n_bits) << dst.ofs);
-    let bytes = usize::from(dst.field.info().bytes);
+    let bytes = dst.field.bytes();
     nicira(w, nxast::REG_LOAD2, |w| {
         let masked = mask != dst.field.full_mask();
         put_header(w, sent_header(dst.field), masked, if masked { bytes * 2 } else { bytes });

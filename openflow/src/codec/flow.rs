@@ -7,7 +7,7 @@ use super::oxm::{put_match, take_match};
 use crate::flow::{Flow, FlowFlags, FlowMod, FlowModCommand, FlowStats};
 use crate::message::ErrorCode;
 use crate::port::OfPort;
-use crate::wire::{Reader, Result, Writer};
+use crate::wire::{Fixed, Reader, Result, Writer};
 
 pub(crate) fn put_flow_mod(w: &mut Writer<'_>, m: &FlowMod) {
     let flow = &m.flow;
@@ -92,16 +92,17 @@ pub(crate) fn take_flow_stats(r: &mut Reader<'_>) -> Result<FlowStats> {
     r.enter("ofp_flow_stats");
     let len = r.u16()?;
     let mut r = r.sub(r.body_len(len, 2)?, "ofp_flow_stats")?;
-    let table = r.u8()?;
-    r.skip(1)?;
-    let duration = take_duration(&mut r)?;
-    let (priority, idle_timeout, hard_timeout) = (r.u16()?, r.u16()?, r.u16()?);
-    let flags = FlowFlags(r.u16()?);
-    r.skip(4)?;
-    let cookie = r.u64()?;
+    let mut fixed = Fixed(r.fixed::<46>(&[1, 1, 4, 4, 2, 2, 2, 2, 4, 8, 8, 8])?);
+    let table = fixed.u8();
+    fixed.skip::<1>();
+    let duration = duration(fixed.u32(), fixed.u32());
+    let (priority, idle_timeout, hard_timeout) = (fixed.u16(), fixed.u16(), fixed.u16());
+    let flags = FlowFlags(fixed.u16());
+    fixed.skip::<4>();
+    let cookie = fixed.u64();
     // All ones means that the switch does not count.
     let count = |n: u64| (n != u64::MAX).then_some(n);
-    let (packets, bytes) = (count(r.u64()?), count(r.u64()?));
+    let (packets, bytes) = (count(fixed.u64()), count(fixed.u64()));
     let fields = take_match(&mut r)?;
     let instructions = take_instructions(&mut r)?;
     let flow = Flow {
@@ -119,7 +120,11 @@ pub(crate) fn take_flow_stats(r: &mut Reader<'_>) -> Result<FlowStats> {
 }
 
 /// Seconds and nanoseconds; a peer's excess of nanoseconds is cut.
+#[inline]
+fn duration(seconds: u32, nanoseconds: u32) -> Duration {
+    Duration::new(seconds.into(), nanoseconds.min(999_999_999))
+}
+
 pub(crate) fn take_duration(r: &mut Reader<'_>) -> Result<Duration> {
-    let (seconds, nanoseconds) = (r.u32()?, r.u32()?);
-    Ok(Duration::new(seconds.into(), nanoseconds.min(999_999_999)))
+    Ok(duration(r.u32()?, r.u32()?))
 }

@@ -1,6 +1,6 @@
 //! Instructions (OF1.3.5 §7.2.4).
 
-use super::action_decode::take_actions;
+use super::action_decode::{count, take_actions};
 use super::action_encode::put_actions;
 use crate::instruction::Instruction;
 use crate::message::ErrorCode;
@@ -64,23 +64,22 @@ fn put_instruction(w: &mut Writer<'_>, instruction: &Instruction) {
 
 /// Reads instructions up to the end. A type may occur once (OF1.3.5 §5.9).
 pub(crate) fn take_instructions(r: &mut Reader<'_>) -> Result<Vec<Instruction>> {
-    let mut list = Vec::new();
+    let mut list = Vec::with_capacity(count(r.peek()));
     let mut seen = 0u32;
     while !r.is_empty() {
         r.enter("ofp_instruction");
         let whole = r.peek();
-        let at = *r;
-        let kind = r.u16()?;
-        let len = r.u16()?;
+        let start = r.offset();
+        let (kind, len) = r.kind_and_len()?;
         if len < 8 || !len.is_multiple_of(8) {
-            return Err(at.invalid(ErrorCode::BIC_BAD_LEN));
+            return Err(r.invalid_at(start, ErrorCode::BIC_BAD_LEN));
         }
         let Ok(mut body) = r.sub(usize::from(len) - 4, "ofp_instruction") else {
-            return Err(at.invalid(ErrorCode::BIC_BAD_LEN));
+            return Err(r.invalid_at(start, ErrorCode::BIC_BAD_LEN));
         };
         if kind < 32 {
             if seen >> kind & 1 == 1 {
-                return Err(at.invalid(ErrorCode::BIC_DUP_INST));
+                return Err(r.invalid_at(start, ErrorCode::BIC_DUP_INST));
             }
             seen |= 1 << kind;
         }
@@ -114,7 +113,7 @@ pub(crate) fn take_instructions(r: &mut Reader<'_>) -> Result<Vec<Instruction>> 
             }
         };
         if !b.is_empty() {
-            return Err(at.invalid(ErrorCode::BIC_BAD_LEN));
+            return Err(r.invalid_at(start, ErrorCode::BIC_BAD_LEN));
         }
         list.push(instruction);
     }

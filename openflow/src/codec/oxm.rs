@@ -1,9 +1,10 @@
 //! OXM and NXM: fields of a match, headers and values (OF1.3.5 §7.2.3).
 
-use crate::field::{Field, Header, ones};
-use crate::flow_match::{Match, WideEntry, WideField};
+use crate::field::{Field, Header, Prerequisite, ones};
+use crate::flow_match::{Match, PackedMatch, WideEntry, WideField, split_register};
 use crate::message::ErrorCode;
-use crate::wire::{Reader, Reason, Result, Writer};
+use crate::prerequisite::is_met;
+use crate::wire::{Reader, Result, Writer, number};
 
 /// `OFPMT_OXM`.
 const MATCH_TYPE_OXM: u16 = 1;
@@ -56,7 +57,7 @@ fn put_each(w: &mut Writer<'_>, fields: &Match, put: impl Fn(&mut Writer<'_>, Fi
 }
 
 fn put_value(w: &mut Writer<'_>, header: Header, field: Field, value: u128, mask: Option<u128>) {
-    let bytes = usize::from(field.info().bytes);
+    let bytes = field.bytes();
     put_header(w, header, mask.is_some(), bytes * if mask.is_some() { 2 } else { 1 });
     w.number(value, bytes);
     if let Some(mask) = mask {
@@ -111,16 +112,17 @@ pub(crate) struct RawHeader {
 }
 
 impl RawHeader {
+    #[inline]
     pub(crate) fn field(&self) -> Option<Field> {
         Field::by_header(self.header.class, self.header.field, self.header.experimenter)
     }
 }
 
 /// Reads a header, with the experimenter id where there is one.
+#[inline(always)]
 pub(crate) fn take_header(r: &mut Reader<'_>) -> Result<RawHeader> {
-    let class = r.u16()?;
-    let field_and_mask = r.u8()?;
-    let len = usize::from(r.u8()?);
+    let [c1, c0, field_and_mask, len] = *r.fixed::<4>(&[2, 1, 1])?;
+    let (class, len) = (u16::from_be_bytes([c1, c0]), usize::from(len));
     let (experimenter, len) = if class == Header::EXPERIMENTER_CLASS {
         let Some(len) = len.checked_sub(4) else { return Err(r.invalid(ErrorCode::BMC_BAD_LEN)) };
         (r.u32()?, len)
@@ -148,7 +150,11 @@ pub(crate) fn take_match(r: &mut Reader<'_>) -> Result<Match> {
 
 /// Reads fields up to the end, checking masks, values, duplicates and prerequisites as Open vSwitch does.
 pub(crate) fn take_fields(r: &mut Reader<'_>) -> Result<Match> {
-    let mut fields = Match::new();
+    let fields = take_plain_fields(r);
+    take_any_fields(r, fields)
+}
+
+fn take_any_fields(r: &mut Reader<'_>, mut fields: Match) -> Result<Match> {
     while !r.is_empty() {
         let start = *r;
         let raw = take_header(r)?;
@@ -196,6 +202,78 @@ fn take_wide(r: &mut Reader<'_>, field: WideField, has_mask: bool) -> Result<Wid
     Ok(WideEntry { field, value: value.to_vec(), mask: mask.map(<[u8]>::to_vec) })
 }
 
+/// Reads the fields that a match usually begins with, and most consist of, without searching what is there already: each
+/// comes after the ones before it in wire order, and neither looks at nor changes others but for the Ethernet type and
+/// the IP protocol. Stops at the first that is not such or is wrong; [`take_fields`] goes on there.
+fn take_plain_fields(r: &mut Reader<'_>) -> Match {
+    let mut packed = PackedMatch::default();
+    let (mut last, mut network, mut protocol) = (None, None, None);
+    let mut done = *r;
+    while let [c1, c0, field_and_mask, len, ref payload @ ..] = *done.peek() {
+        let (class, has_mask, len) =
+            (u16::from_be_bytes([c1, c0]), field_and_mask & 1 == 1, usize::from(len));
+        if class == Header::EXPERIMENTER_CLASS {
+            break;
+        }
+        let Some(field) = Field::by_header(class, field_and_mask >> 1, 0) else { break };
+        let n = field.bytes();
+        if last >= Some(field) || !is_plain(field) || len != n << u8::from(has_mask) {
+            break;
+        }
+        let is_met = match field.prerequisite() {
+            // A packet type that says otherwise is no plain field.
+            Prerequisite::Ethernet => true,
+            other => is_met(other, network, protocol) == Some(true),
+        };
+        let (Some(value), Some(mask)) = (payload.get(..n), payload.get(n..len)) else { break };
+        let (value, full) = (number(value) as u64, field.full_mask() as u64);
+        let mask = if has_mask { number(mask) as u64 & full } else { full };
+        if !is_met || value & !mask != 0 || mask == 0 || (has_mask && !field.info().maskable) {
+            break;
+        }
+        if has_few_values(field) && !is_possible(field, value.into()) || !packed.push(field, value, mask) {
+            break;
+        }
+        if mask == full {
+            match field {
+                Field::ETH_TYPE => network = Some(value as u16),
+                Field::IP_PROTO => protocol = Some(value as u8),
+                _ => {}
+            }
+        }
+        last = Some(field);
+        done.pass(&[2, 1, 1, n, len - n]);
+    }
+    *r = done;
+    packed.into()
+}
+
+/// Of each field by its index whether, added to a match of fields before it, it changes nothing but its own bits, of which
+/// there are at most 64, and is not looked at for what others mean.
+#[allow(clippy::indexing_slicing)] // Evaluated by the compiler: out of bounds does not build.
+static PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut i = 0;
+    while i < 256 {
+        if let Some(field) = Field::from_index(i as u8) {
+            let is_special = matches!(
+                field,
+                Field::PACKET_TYPE | Field::IN_PORT_16 | Field::VLAN_PCP | Field::VLAN_TCI | Field::NW_TOS
+            );
+            plain[i] = field.bytes() <= 8
+                && !is_special
+                && split_register(field).is_none()
+                && !reports_value_as_mask(field);
+        }
+        i += 1;
+    }
+    plain
+};
+
+fn is_plain(field: Field) -> bool {
+    PLAIN.get(field.index()).is_some_and(|plain| *plain)
+}
+
 /// Reads the value and mask of a field with a fixed width, and checks them as Open vSwitch does. `bad_value` is the
 /// answer to a value that the field cannot have.
 pub(crate) fn take_value(
@@ -239,32 +317,45 @@ fn is_possible(field: Field, value: u128) -> bool {
         Field::ARP_OP => value <= 0xff,
         Field::NSH_TTL => value <= 63,
         Field::NSH_MDTYPE => matches!(value, 1 | 2),
+        _ if value & !field.full_mask() == 0 => true,
         // Open vSwitch takes these in all their bits and looks at the ones that count.
-        Field::TUN_ERSPAN_IDX => true,
-        _ if reports_value_as_mask(field) => true,
-        _ => value & !field.full_mask() == 0,
+        _ => field == Field::TUN_ERSPAN_IDX || reports_value_as_mask(field),
     }
+}
+
+/// Fields that cannot have every value of their bits.
+#[inline]
+const fn has_few_values(field: Field) -> bool {
+    matches!(
+        field,
+        Field::IN_PORT
+            | Field::ACTSET_OUTPUT
+            | Field::NW_TOS
+            | Field::ARP_OP
+            | Field::NSH_TTL
+            | Field::NSH_MDTYPE
+    )
 }
 
 /// A header of a field where only the field matters (`move`, `load`): it may not say "masked".
 pub(crate) fn take_field(r: &mut Reader<'_>) -> Result<Field> {
-    let start = *r;
+    let start = r.offset();
     let raw = take_header(r)?;
     match raw.field() {
         Some(field) if !raw.has_mask => Ok(field),
-        _ => Err(start.error(Reason::Invalid(ErrorCode::BMC_BAD_FIELD))),
+        _ => Err(r.invalid_at(start, ErrorCode::BMC_BAD_FIELD)),
     }
 }
 
 /// Writes the header by which Nicira's actions name a field.
 pub(crate) fn put_field(w: &mut Writer<'_>, field: Field) {
     let header = field.nxm().map_or_else(|| sent_header(field), |(header, _)| header);
-    put_header(w, header, false, usize::from(field.info().bytes));
+    put_header(w, header, false, field.bytes());
 }
 
 /// Fields of which Open vSwitch 3.1 keeps the value for the mask too, whatever mask it was given: what it reports as
 /// `2/2` was an exact 2.
-fn reports_value_as_mask(field: Field) -> bool {
+const fn reports_value_as_mask(field: Field) -> bool {
     matches!(
         field,
         Field::TUN_ERSPAN_VER
@@ -280,5 +371,65 @@ pub(crate) fn field_len(field: Field) -> usize {
     match field.nxm() {
         Some((header, _)) if header.class == Header::EXPERIMENTER_CLASS => 8,
         _ => 4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A field under one of its headers, rarely with a length, value or mask that is not right.
+    fn field() -> impl Strategy<Value = Vec<u8>> {
+        let fields = Field::all().filter(|field| field.bytes() <= 16).collect::<Vec<_>>();
+        let usual =
+            [Field::ETH_TYPE, Field::IP_PROTO, Field::IN_PORT, Field::IPV4_DST, Field::reg(1).unwrap()];
+        let field = prop_oneof![prop::sample::select(fields), prop::sample::select(usual.to_vec())];
+        let number =
+            || prop_oneof![Just(0), Just(6), Just(0x0800), Just(0x86dd), Just(u128::MAX), any::<u128>()];
+        let wrong = prop::bool::weighted(0.05);
+        (field, any::<prop::sample::Index>(), any::<bool>(), number(), number(), wrong).prop_map(
+            |(field, header, has_mask, value, mask, is_wrong)| {
+                let mut buffer = bytes::BytesMut::new();
+                let mut w = Writer::new(&mut buffer);
+                let n = field.bytes();
+                let len = if has_mask { 2 * n } else { n };
+                put_header(&mut w, *header.get(field.info().headers), has_mask, len);
+                let keep = if is_wrong { u128::MAX } else { field.full_mask() };
+                w.number(if has_mask && !is_wrong { value & mask & keep } else { value & keep }, n);
+                if has_mask {
+                    w.number(mask, n);
+                }
+                buffer.to_vec()
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn plain_fields_are_read_as_any_others(fields in prop::collection::vec(field(), 0..6), sorted: bool) {
+            let mut fields = fields;
+            if sorted {
+                fields.sort_by_key(|bytes| take_header(&mut Reader::new(bytes, "")).unwrap().field());
+            }
+            let bytes = fields.concat();
+            let quick = take_fields(&mut Reader::new(&bytes, "oxm_fields"));
+            let slow = take_any_fields(&mut Reader::new(&bytes, "oxm_fields"), Match::new());
+            prop_assert_eq!(quick, slow);
+        }
+    }
+
+    #[test]
+    fn every_plain_field_but_a_few_can_have_any_value() {
+        for field in Field::all().filter(|field| is_plain(*field) && !has_few_values(*field)) {
+            let full = field.full_mask();
+            assert!((0..=full.min(0xffff)).all(|value| is_possible(field, value)), "{field}");
+            assert!(
+                [full, full - full / 3, full / 2].into_iter().all(|value| is_possible(field, value)),
+                "{field}"
+            );
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! (OF1.3.5 §7.2.3.8), and it is the order in which Open vSwitch itself writes a match, so that what we encode
 //! from a dump is byte for byte what the switch sent.
 
-use super::{Field, FieldInfo, Format, Header, Prerequisite};
+use super::{Field, FieldInfo, Format, Header, Prerequisite, ones};
 
 /// `OFPXMC_NXM_0`: fields that Nicira inherited from OpenFlow 1.0.
 const NXM_OF: u16 = 0x0000;
@@ -247,7 +247,7 @@ fields! {
 pub(super) const N_TUN_METADATA: usize = 64;
 /// Index of `tun_metadata0`.
 pub(super) const TUN_METADATA_BASE: usize = FIXED.len();
-const N_FIELDS: usize = FIXED.len() + N_TUN_METADATA;
+pub(super) const N_FIELDS: usize = FIXED.len() + N_TUN_METADATA;
 
 macro_rules! tun_metadata {
     ($($n:literal)*) => {
@@ -287,6 +287,41 @@ const fn build() -> [FieldInfo; N_FIELDS] {
     all
 }
 
+/// What decoding asks of a field, for every field of every flow.
+#[derive(Clone, Copy)]
+pub(super) struct Brief {
+    /// All ones over the bits that a match may name.
+    pub(super) full_mask: u128,
+    /// As [`FieldInfo::bytes`].
+    pub(super) bytes: u8,
+    /// As [`FieldInfo::width`].
+    pub(super) width: u16,
+    /// As [`FieldInfo::prerequisite`].
+    pub(super) prerequisite: Prerequisite,
+}
+
+/// As [`FIELDS`], in less space: these stay in the cache.
+pub(super) static BRIEFS: [Brief; N_FIELDS] = briefs();
+
+#[allow(clippy::indexing_slicing)] // As above.
+const fn briefs() -> [Brief; N_FIELDS] {
+    let mut all = [Brief { full_mask: 0, bytes: 0, width: 0, prerequisite: Prerequisite::None }; N_FIELDS];
+    let mut i = 0;
+    while i < N_FIELDS {
+        let FieldInfo { width, bytes, prerequisite, .. } = FIELDS_CONST[i];
+        let full_mask = match Field(i as u8) {
+            // 12 bits of VLAN id and the bit that says "there is a tag" (OF1.3.5 §7.2.3.7).
+            Field::VLAN_VID => 0x1fff,
+            // 32 bits wide, of which Open vSwitch has given a meaning to eight.
+            Field::CT_STATE => 0xff,
+            _ => ones(width),
+        };
+        all[i] = Brief { full_mask, bytes, width, prerequisite };
+        i += 1;
+    }
+    all
+}
+
 /// "No such field" in [`ByClass`].
 const NONE: u8 = u8::MAX;
 type ByClass = [u8; 128];
@@ -318,6 +353,7 @@ const fn by_class(class: u16) -> ByClass {
 const FIELDS_CONST: [FieldInfo; N_FIELDS] = build();
 
 /// The field that a header of class and number names; `experimenter` only counts for class 0xffff.
+#[inline]
 pub(super) fn by_header(class: u16, field: u8, experimenter: u32) -> Option<Field> {
     let table = match class {
         NXM_OF => &BY_NXM_OF,

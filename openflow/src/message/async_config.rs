@@ -22,7 +22,7 @@ impl AsyncConfig {
     }
 
     pub(super) fn take(r: &mut Reader<'_>) -> Result<Self> {
-        let mut pair = || Ok([r.u32()?, r.u32()?]);
+        let mut pair = || Result::Ok([r.u32()?, r.u32()?]);
         Ok(AsyncConfig { packet_in: pair()?, port_status: pair()?, flow_removed: pair()? })
     }
 }

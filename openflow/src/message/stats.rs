@@ -242,7 +242,7 @@ impl GroupFeatures {
     pub(super) fn take(r: &mut Reader<'_>) -> Result<Self> {
         r.enter("ofp_group_features");
         let (types, capabilities) = (r.u32()?, r.u32()?);
-        let mut four = || Ok([r.u32()?, r.u32()?, r.u32()?, r.u32()?]);
+        let mut four = || Result::Ok([r.u32()?, r.u32()?, r.u32()?, r.u32()?]);
         Ok(GroupFeatures { types, capabilities, max_groups: four()?, actions: four()? })
     }
 }

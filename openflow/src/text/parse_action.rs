@@ -11,6 +11,8 @@ use super::print_action::{REASONS, note_len};
 use super::value::{
     number, number_of_bits, number_u8, number_u16, number_u32, number_u64, port, value_and_mask, wide_value,
 };
+use smallvec::{SmallVec, smallvec};
+
 use crate::action::{Action, Controller, Subfield};
 use crate::field::{Field, ones};
 use crate::flow_match::Match;
@@ -464,12 +466,12 @@ fn parse_set_field(text: Text<'_>, out: &mut Vec<Action>) -> Result<(), ParseErr
 }
 
 /// `set_field` itself if the mask is full, else one load for each run of ones in it, lowest first.
-pub(crate) fn canonical_set_field(field: Field, value: u128, mask: u128) -> Vec<Action> {
+pub(crate) fn canonical_set_field(field: Field, value: u128, mask: u128) -> SmallVec<[Action; 2]> {
     let full = field.full_mask();
     if mask & full == full {
-        return vec![Action::SetField { field, value: value & full, mask: full }];
+        return smallvec![Action::SetField { field, value: value & full, mask: full }];
     }
-    let mut loads = Vec::new();
+    let mut loads = SmallVec::new();
     let mut ofs = 0u32;
     let width = u32::from(field.width().min(128));
     while ofs < width {

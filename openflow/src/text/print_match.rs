@@ -182,7 +182,7 @@ impl Printer<'_, '_, '_> {
     fn packet_type(&mut self) -> fmt::Result {
         let fields = self.fields;
         let recirculated = [Field::RECIRC_ID, Field::DP_HASH].into_iter().any(|f| fields.get(f).is_some());
-        let names_ethernet = || fields.iter().any(|(f, ..)| f.info().prerequisite == Prerequisite::Ethernet);
+        let names_ethernet = || fields.iter().any(|(f, ..)| f.prerequisite() == Prerequisite::Ethernet);
         match fields.get(Field::PACKET_TYPE) {
             Some((0, _)) if recirculated => self.word("eth"),
             None if recirculated && names_ethernet() => self.word("eth"),
