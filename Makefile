@@ -3,7 +3,7 @@
 CARGO ?= cargo
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 
-.PHONY: all deps test-deps build demo test soak fuzz vectors pure lint bench docs clean
+.PHONY: all deps test-deps build demo test soak fuzz vectors pure lint bench docs deny clean
 
 all: build
 
@@ -91,6 +91,11 @@ docs:
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+# Licences and origin of every dependency, as deny.toml allows them.
+deny:
+	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "deny: run: cargo install cargo-deny --locked" >&2; exit 3; }
+	$(CARGO) deny check licenses bans sources
 
 clean:
 	$(CARGO) clean
