@@ -8,6 +8,7 @@ mod support;
 use std::collections::BTreeMap;
 
 use bytes::BytesMut;
+use openflow::message::{ErrorCode, FlowMonitorRequest, MonitorFlags};
 use openflow::{Envelope, FlowMod, Message, MultipartReply, MultipartRequest};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -59,6 +60,32 @@ fn ofp_print_reads_every_message() {
         }
     }
     assert!(bad.is_empty(), "{count} messages\n{bad}");
+}
+
+/// Open vSwitch refuses a monitor that asks for no kind of change, and flags without a name.
+#[test]
+fn flow_monitors_ask_for_some_kind_of_change() {
+    let request = |flags| {
+        MultipartRequest::FlowMonitor(vec![FlowMonitorRequest {
+            flags: MonitorFlags(flags),
+            ..FlowMonitorRequest::default()
+        }])
+    };
+    let flags: Vec<u16> = (0..=0x80).chain([0x4002, 0x8000, 0xffff]).collect();
+    let messages: Vec<Message> = flags
+        .iter()
+        .map(|flags| Message::MultipartRequest { more: false, request: request(*flags) })
+        .collect();
+    for ((flags, message), theirs) in flags.iter().zip(&messages).zip(printed(&messages)) {
+        let ours = Envelope::decode(&encode(1, message));
+        let is_refused = theirs.contains("***decode error: OFPMOFC_BAD_FLAGS***");
+        assert_eq!(MonitorFlags(*flags).is_valid(), !is_refused, "{flags:#x}: {theirs}");
+        assert_eq!(
+            ours.is_err_and(|e| e.code() == ErrorCode::MOFC_BAD_FLAGS),
+            is_refused,
+            "{flags:#x}: {theirs}"
+        );
+    }
 }
 
 #[test]

@@ -11,10 +11,11 @@ fn unhex(hex: &str) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
 }
 
-/// A flow-mod whose match is these fields.
-fn flow_mod_of(xid: usize, fields: &[u8]) -> Vec<u8> {
+/// A flow-mod whose match is these fields, and which applies these actions.
+fn flow_mod_of(xid: usize, fields: &[u8], actions: &[u8]) -> Vec<u8> {
     let len = fields.len() + 4;
-    let total = 48 + len.next_multiple_of(8);
+    let before = 48 + len.next_multiple_of(8);
+    let total = before + if actions.is_empty() { 0 } else { 8 + actions.len() };
     let mut message = vec![4, 14];
     message.extend((total as u16).to_be_bytes());
     message.extend((xid as u32).to_be_bytes());
@@ -24,16 +25,28 @@ fn flow_mod_of(xid: usize, fields: &[u8]) -> Vec<u8> {
     message.extend([0, 0, 0, 0, 0, 1]);
     message.extend((len as u16).to_be_bytes());
     message.extend(fields);
-    message.resize(total, 0);
+    message.resize(before, 0);
+    if !actions.is_empty() {
+        message.extend([0, 4]);
+        message.extend((8 + actions.len() as u16).to_be_bytes());
+        message.extend([0; 4]);
+        message.extend(actions);
+    }
     message
 }
 
-/// Compares what we and `ovs-ofctl` make of matches, each with what it is called in a failure.
-fn check(cases: &[(String, Vec<u8>)]) {
-    let messages: Vec<Vec<u8>> =
-        cases.iter().enumerate().map(|(n, (_, fields))| flow_mod_of(n + 1, fields)).collect();
+/// What a case is called in a failure, the fields of its match, and its actions.
+type Case = (String, Vec<u8>, Vec<u8>);
+
+/// Compares what we and `ovs-ofctl` make of matches and actions.
+fn check(cases: &[Case]) {
+    let messages: Vec<Vec<u8>> = cases
+        .iter()
+        .enumerate()
+        .map(|(n, (_, fields, actions))| flow_mod_of(n + 1, fields, actions))
+        .collect();
     let mut differences = String::new();
-    for (((name, _), bytes), theirs) in cases.iter().zip(&messages).zip(support::ofp_parse(&messages)) {
+    for (((name, ..), bytes), theirs) in cases.iter().zip(&messages).zip(support::ofp_parse(&messages)) {
         assert!(theirs.contains("OFPT_FLOW_MOD"), "{name}: {theirs}");
         let refusal =
             theirs.split_once("***decode error: ").map(|(_, rest)| rest.split_once("***").unwrap().0);
@@ -97,7 +110,8 @@ fn fields_named_twice() {
         &[ETH_IPV4, "8000100101", "00000a0104"],
         &[ETH_IPV4, "00000a0104", "8000100101"],
     ];
-    let cases: Vec<_> = lists.iter().map(|list| (format!("{list:?}"), unhex(&list.concat()))).collect();
+    let cases: Vec<Case> =
+        lists.iter().map(|list| (format!("{list:?}"), unhex(&list.concat()), Vec::new())).collect();
     check(&cases);
 }
 
@@ -138,24 +152,73 @@ fn prerequisite(of: Prerequisite) -> &'static str {
     }
 }
 
+fn required_by(field: Field) -> Vec<u8> {
+    unhex(match field {
+        Field::CT_IPV6_SRC | Field::CT_IPV6_DST => "0001d2040000002280000a0286dd8000140106",
+        _ => prerequisite(field.info().prerequisite),
+    })
+}
+
+/// Fields of a fixed width that Open vSwitch knows too.
+fn known_fields() -> impl Iterator<Item = Field> {
+    let unknown = [Field::IN_PHY_PORT, Field::PBB_ISID, Field::PBB_UCA, Field::IPV6_EXTHDR];
+    Field::all().filter(move |field| !field.is_tun_metadata() && !unknown.contains(field))
+}
+
+/// An action of this head with a field, its length filled in and padded.
+fn action(head: &str, field: &[u8]) -> Vec<u8> {
+    let mut action = [unhex(head), field.to_vec()].concat();
+    action.resize(action.len().next_multiple_of(8), 0);
+    action[3] = action.len() as u8;
+    action
+}
+
+/// Every field that may and may not be set, by the standard's action, which has no mask in OpenFlow 1.3, and by Nicira's.
+#[test]
+fn fields_that_are_set() {
+    let mut cases: Vec<Case> = Vec::new();
+    // These two only within `ct(exec())`, which is not what this is about.
+    let of_connections = [Field::CT_MARK, Field::CT_LABEL];
+    for field in known_fields().filter(|field| !of_connections.contains(field)) {
+        let bytes = usize::from(field.info().bytes);
+        for (header, name) in field.info().headers.iter().zip(field.info().wire_names) {
+            for (kind, head) in [("set_field", "00190000"), ("load2", "ffff0000000023200021")] {
+                // To set the VLAN there must be one, which a match of it does not ask for.
+                let required =
+                    if field == Field::VLAN_VID { unhex("80000c021001") } else { required_by(field) };
+                let mut case = |what: &str, field: Vec<u8>| {
+                    cases.push((format!("{kind} {name} {what}"), required.clone(), action(head, &field)));
+                };
+                case("0x1001", oxm(*header, 0x1001, None, bytes));
+                case("0", oxm(*header, 0, None, bytes));
+                case("1", oxm(*header, 1, None, bytes));
+                case("all ones", oxm(*header, u128::MAX, None, bytes));
+                case("short", oxm(*header, 0, None, bytes - 1));
+                case("long", oxm(*header, 0, None, bytes + 1));
+                case("0/1", oxm(*header, 0, Some(1), bytes));
+                case("1/1", oxm(*header, 1, Some(1), bytes));
+                case("2/1", oxm(*header, 2, Some(1), bytes));
+                case("0/0", oxm(*header, 0, Some(0), bytes));
+                case("1/all", oxm(*header, 1, Some(u128::MAX), bytes));
+                case("padded with what is not zero", [oxm(*header, 1, None, bytes), vec![1]].concat());
+            }
+        }
+    }
+    check(&cases);
+}
+
 /// Every header of every field, with values, masks and lengths in and out of what it allows, with and without what it
 /// requires.
 #[test]
 fn values_masks_lengths_and_prerequisites() {
     let mut cases = Vec::new();
-    // Open vSwitch knows nothing of these four.
-    let unknown = [Field::IN_PHY_PORT, Field::PBB_ISID, Field::PBB_UCA, Field::IPV6_EXTHDR];
-    for field in Field::all().filter(|field| !field.is_tun_metadata() && !unknown.contains(field)) {
+    for field in known_fields() {
         let info = field.info();
         let bytes = usize::from(info.bytes);
         for (header, name) in info.headers.iter().zip(info.wire_names) {
-            let required = match field {
-                Field::CT_IPV6_SRC | Field::CT_IPV6_DST => "0001d2040000002280000a0286dd8000140106",
-                _ => prerequisite(info.prerequisite),
-            };
-            let required = unhex(required);
+            let required = required_by(field);
             let mut case = |what: &str, required: &[u8], field: Vec<u8>| {
-                cases.push((format!("{name} {what}"), [required.to_vec(), field].concat()));
+                cases.push((format!("{name} {what}"), [required.to_vec(), field].concat(), Vec::new()));
             };
             case("alone", &[], oxm(*header, 1, None, bytes));
             case("short", &required, oxm(*header, 1, None, bytes - 1));

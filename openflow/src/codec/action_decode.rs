@@ -7,12 +7,12 @@ use super::action_kind::{
     CT_NO_TABLE, DECAP_NEXT, ENCAP_NSH_TLV, controller_prop, ct_flag, nat_flag, nat_range, nxast, ofpat,
 };
 use super::learn::take_learn;
-use super::oxm::{take_field, take_header, take_value};
+use super::oxm::{is_settable, take_bits, take_field, take_header};
 use crate::action::{
     Action, BundleAction, Controller, Ct, CtZone, Encap, EncapProperty, Multipath, Nat, NatKind, PacketType,
     Sample, SampleDirection, Subfield,
 };
-use crate::field::Field;
+use crate::field::{Field, Header};
 use crate::flow_match::widen_port;
 use crate::message::{ErrorCode, NICIRA};
 use crate::port::OfPort;
@@ -136,7 +136,7 @@ fn take_action(r: &mut Reader<'_>, depth: u8, out: &mut Vec<Action>) -> Result<(
         ofpat::DEC_NW_TTL => fixed(b, Action::DecTtl)?,
         ofpat::PUSH_PBB => Action::PushPbb(last_u16(b)?),
         ofpat::POP_PBB => fixed(b, Action::PopPbb)?,
-        ofpat::SET_FIELD => match take_set_field(b, out)? {
+        ofpat::SET_FIELD => match take_set_field(b, false, out)? {
             Taken::Yes => return Ok(()),
             Taken::Unknown => unknown(b),
         },
@@ -179,34 +179,47 @@ fn last_u16(r: &mut Reader<'_>) -> Result<u16> {
     Ok(value)
 }
 
-/// `OFPAT_SET_FIELD` and, with a mask, `NXAST_REG_LOAD2`.
-fn take_set_field(r: &mut Reader<'_>, out: &mut Vec<Action>) -> Result<Taken> {
+/// `OFPAT_SET_FIELD`, which has no mask in OpenFlow 1.3, and `NXAST_REG_LOAD2`, which may have one on any field.
+fn take_set_field(r: &mut Reader<'_>, may_mask: bool, out: &mut Vec<Action>) -> Result<Taken> {
     r.enter("ofp_action_set_field");
     let raw = take_header(r)?;
-    let mut payload = r.sub(raw.len, "oxm_field")?;
-    if r.rest().iter().any(|&byte| byte != 0) {
-        return Err(r.invalid(ErrorCode::BAC_BAD_SET_ARGUMENT));
-    }
+    let Ok(mut payload) = r.sub(raw.len, "oxm_field") else {
+        return Err(r.invalid(ErrorCode::BAC_BAD_SET_LEN));
+    };
+    let padding = r.rest();
     let Some(field) = raw.field() else { return Ok(Taken::Unknown) };
-    if !field.info().writable {
-        return Err(payload.invalid(ErrorCode::BAC_BAD_SET_ARGUMENT));
-    }
+    let check = |payload: &Reader<'_>| {
+        if raw.has_mask && !may_mask {
+            return Err(payload.invalid(ErrorCode::BAC_BAD_SET_MASK));
+        }
+        match !field.info().writable || padding.iter().any(|&byte| byte != 0) {
+            true => Err(payload.invalid(ErrorCode::BAC_BAD_SET_ARGUMENT)),
+            false => Ok(()),
+        }
+    };
     if field.is_tun_metadata() {
         let all = payload.rest();
-        let (value, mask) = if raw.has_mask {
-            let (value, mask) = all.split_at(all.len() / 2);
-            if value.len() != mask.len() {
-                return Err(payload.invalid(ErrorCode::BAC_BAD_SET_LEN));
-            }
-            (value, Some(mask.into()))
-        } else {
-            (all, None)
-        };
+        let (value, mask) = all.split_at(if raw.has_mask { all.len() / 2 } else { all.len() });
+        check(&payload)?;
+        if raw.has_mask && value.len() != mask.len() {
+            return Err(payload.invalid(ErrorCode::BAC_BAD_SET_LEN));
+        }
+        let mask = raw.has_mask.then(|| mask.into());
         out.push(Action::SetFieldWide { field, value: value.into(), mask });
         return Ok(Taken::Yes);
     }
-    let (value, mask) = take_value(&mut payload, field, raw.has_mask, ErrorCode::BAC_BAD_SET_ARGUMENT)?;
-    out.extend(canonical_set_field(field, value, mask));
+    let bad_len = match raw.len {
+        0 if raw.header.class != Header::EXPERIMENTER_CLASS => ErrorCode::BAC_BAD_SET_TYPE,
+        _ => ErrorCode::BAC_BAD_SET_LEN,
+    };
+    let (value, mask) = take_bits(&mut payload, field, raw.has_mask, bad_len)?;
+    check(&payload)?;
+    // Nicira's takes any value, of which what the field has no room for is lost.
+    if !may_mask && !is_settable(field, value) {
+        return Err(payload.invalid(ErrorCode::BAC_BAD_SET_ARGUMENT));
+    }
+    let full = field.full_mask();
+    out.extend(canonical_set_field(field, value & full, mask.unwrap_or(full) & full));
     Ok(Taken::Yes)
 }
 
@@ -342,7 +355,7 @@ fn take_nicira(r: &mut Reader<'_>, depth: u8, out: &mut Vec<Action>) -> Result<T
         }
         nxast::SAMPLE | nxast::SAMPLE2 | nxast::SAMPLE3 => take_sample(r, subtype)?,
         nxast::REG_LOAD2 => {
-            return take_set_field(r, out);
+            return take_set_field(r, true, out);
         }
         nxast::CONJUNCTION => {
             let (clause, n_clauses, id) = (r.u8()?, r.u8()?, r.u32()?);

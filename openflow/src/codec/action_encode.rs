@@ -6,7 +6,7 @@ use super::action_kind::{
     CT_NO_TABLE, DECAP_NEXT, ENCAP_NSH_TLV, controller_prop, ct_flag, nat_flag, nat_range, nxast, ofpat,
 };
 use super::learn::put_learn;
-use super::oxm::{field_len, put_field, put_header, sent_header};
+use super::oxm::{field_len, is_settable, put_field, put_header, sent_header};
 use crate::action::{
     Action, BundleAction, Controller, Ct, CtZone, Encap, Multipath, Nat, NatKind, Sample, SampleDirection,
     Subfield,
@@ -230,10 +230,14 @@ fn put_set_field(w: &mut Writer<'_>, field: Field, value: u128, mask: u128) {
         return put_actions(w, &canonical_set_field(field, value, mask));
     }
     let bytes = field.bytes();
-    standard(w, ofpat::SET_FIELD, |w| {
+    let put = |w: &mut Writer<'_>| {
         put_header(w, sent_header(field), false, bytes);
         w.number(value, bytes);
-    });
+    };
+    match is_settable(field, value) {
+        true => standard(w, ofpat::SET_FIELD, put),
+        false => nicira(w, nxast::REG_LOAD2, put),
+    }
 }
 
 fn put_set_field_wide(w: &mut Writer<'_>, field: Field, value: &[u8], mask: Option<&[u8]>) {

@@ -173,7 +173,7 @@ fn take_any_fields(r: &mut Reader<'_>, mut fields: Match) -> Result<Match> {
                 continue;
             }
         };
-        let (value, mask) = take_value(&mut payload, field, raw.has_mask, ErrorCode::BMC_BAD_VALUE)?;
+        let (value, mask) = take_value(&mut payload, field, raw.has_mask)?;
         if crate::prerequisite::missing(&fields, field).is_some() {
             return Err(start.invalid(ErrorCode::BMC_BAD_PREREQ));
         }
@@ -274,38 +274,45 @@ fn is_plain(field: Field) -> bool {
     PLAIN.get(field.index()).is_some_and(|plain| *plain)
 }
 
-/// Reads the value and mask of a field with a fixed width, and checks them as Open vSwitch does. `bad_value` is the
-/// answer to a value that the field cannot have.
-pub(crate) fn take_value(
+/// Reads the value and mask of a field with a fixed width, and checks them as Open vSwitch does in a match.
+fn take_value(r: &mut Reader<'_>, field: Field, has_mask: bool) -> Result<(u128, u128)> {
+    // Open vSwitch knows fields by their header with the length: another length is another field.
+    let (value, sent) = take_bits(r, field, has_mask, ErrorCode::BMC_BAD_FIELD)?;
+    let every_bit = ones(field.bytes() as u16 * 8);
+    let mask = match sent {
+        None => field.full_mask(),
+        Some(sent) if !field.info().maskable && sent != 0 && sent != every_bit => {
+            return Err(r.invalid(ErrorCode::BMC_BAD_MASK));
+        }
+        Some(sent) => sent & field.full_mask(),
+    };
+    if !is_possible(field, value) {
+        return Err(r.invalid(ErrorCode::BMC_BAD_VALUE));
+    }
+    Ok((value & field.full_mask(), mask))
+}
+
+/// Reads the value of a field with a fixed width and its mask, if it has one. `bad_len` is the answer to a length that
+/// the field does not have.
+pub(crate) fn take_bits(
     r: &mut Reader<'_>,
     field: Field,
     has_mask: bool,
-    bad_value: ErrorCode,
-) -> Result<(u128, u128)> {
-    let info = field.info();
-    let bytes = usize::from(info.bytes);
-    let expected = bytes * if has_mask { 2 } else { 1 };
-    if r.remaining() != expected {
-        // Open vSwitch knows fields by their header with the length: another length is another field.
-        return Err(r.invalid(ErrorCode::BMC_BAD_FIELD));
+    bad_len: ErrorCode,
+) -> Result<(u128, Option<u128>)> {
+    let bytes = field.bytes();
+    if r.remaining() != bytes * if has_mask { 2 } else { 1 } {
+        return Err(r.invalid(bad_len));
     }
     let value = r.number(bytes)?;
-    let mut mask = field.full_mask();
-    if has_mask {
-        let every_bit = ones(u16::from(info.bytes) * 8);
-        let sent = r.number(bytes)?;
-        if value & !sent != 0 {
-            return Err(r.invalid(ErrorCode::BMC_BAD_WILDCARDS));
-        }
-        if !info.maskable && sent != 0 && sent != every_bit {
-            return Err(r.invalid(ErrorCode::BMC_BAD_MASK));
-        }
-        mask &= sent;
+    if !has_mask {
+        return Ok((value, None));
     }
-    if !is_possible(field, value) {
-        return Err(r.invalid(bad_value));
+    let mask = r.number(bytes)?;
+    if value & !mask != 0 {
+        return Err(r.invalid(ErrorCode::BMC_BAD_WILDCARDS));
     }
-    Ok((value & field.full_mask(), mask))
+    Ok((value, Some(mask)))
 }
 
 /// Whether a field can have a value, which is as many bits as the field has bytes.
@@ -320,6 +327,17 @@ fn is_possible(field: Field, value: u128) -> bool {
         _ if value & !field.full_mask() == 0 => true,
         // Open vSwitch takes these in all their bits and looks at the ones that count.
         _ => field == Field::TUN_ERSPAN_IDX || reports_value_as_mask(field),
+    }
+}
+
+/// Whether `OFPAT_SET_FIELD` gives a field this value.
+pub(crate) fn is_settable(field: Field, value: u128) -> bool {
+    match field {
+        // OF1.3.5 §7.2.5.8.
+        Field::IN_PORT => false,
+        // It does not take a tag off.
+        Field::VLAN_VID if value & 0x1000 == 0 => false,
+        _ => is_possible(field, value),
     }
 }
 

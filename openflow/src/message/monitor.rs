@@ -50,6 +50,12 @@ impl MonitorFlags {
     pub const OWN: u16 = 32;
     /// All of it, from the start on.
     pub const EVERYTHING: MonitorFlags = MonitorFlags(63);
+
+    /// Whether a switch takes such a request: it asks for some kind of change, and for nothing that has no name.
+    pub fn is_valid(self) -> bool {
+        const CHANGES: u16 = MonitorFlags::ADD | MonitorFlags::DELETE | MonitorFlags::MODIFY;
+        self.0 & CHANGES != 0 && self.0 & !MonitorFlags::EVERYTHING.0 == 0
+    }
 }
 
 impl Default for FlowMonitorRequest {
@@ -80,10 +86,13 @@ impl FlowMonitorRequest {
     pub(super) fn take(r: &mut Reader<'_>) -> Result<Self> {
         r.enter("onf_flow_monitor_request");
         let (id, flags) = (r.u32()?, MonitorFlags(r.u16()?));
-        let _match_len = r.u16()?;
+        if !flags.is_valid() {
+            return Err(r.invalid(ErrorCode::MOFC_BAD_FLAGS));
+        }
+        let match_len = r.u16()?;
         let (out_port, table) = (OfPort(r.u32()?), r.u8()?);
         r.skip(3)?;
-        Ok(FlowMonitorRequest { id, flags, out_port, table, fields: take_match(r)? })
+        Ok(FlowMonitorRequest { id, flags, out_port, table, fields: take_sized_match(r, match_len)? })
     }
 }
 
@@ -92,6 +101,16 @@ fn put_sized_match(w: &mut Writer<'_>, at: usize, fields: &Match) {
     let start = w.len();
     put_match(w, fields);
     w.copy_u16(start + 2, at);
+}
+
+/// Reads a match whose length was said before; it says the same itself.
+fn take_sized_match(r: &mut Reader<'_>, match_len: u16) -> Result<Match> {
+    match r.peek() {
+        [_, _, high, low, ..] if u16::from_be_bytes([*high, *low]) != match_len => {
+            Err(r.invalid(ErrorCode::BMC_BAD_LEN))
+        }
+        _ => take_match(r),
+    }
 }
 
 /// One change.
@@ -193,11 +212,11 @@ impl UpdatedFlow {
     fn take(r: &mut Reader<'_>) -> Result<Self> {
         let (reason, priority) = (r.u16()?, r.u16()?);
         let (idle_timeout, hard_timeout) = (r.u16()?, r.u16()?);
-        let _match_len = r.u16()?;
+        let match_len = r.u16()?;
         let table = r.u8()?;
         r.skip(1)?;
         let cookie = r.u64()?;
-        let fields = take_match(r)?;
+        let fields = take_sized_match(r, match_len)?;
         let instructions = take_instructions(r)?;
         Ok(UpdatedFlow { reason, priority, idle_timeout, hard_timeout, table, cookie, fields, instructions })
     }
