@@ -62,6 +62,42 @@ fn ofp_print_reads_every_message() {
     assert!(bad.is_empty(), "{count} messages\n{bad}");
 }
 
+/// Multiparts of experimenters that Open vSwitch does not know, and of those that it knows with types that it does not:
+/// it finds both numbers where we write them, and refuses them as unknown and for nothing else.
+#[test]
+fn experimenter_multiparts_are_found_to_be_just_that() {
+    let experimenter = prop_oneof![Just(NICIRA), Just(ONF), 0x0100_0000u32..0x4000_0000];
+    let body = prop::collection::vec(any::<u8>(), 0..40);
+    for (is_reply, experimenter, kind, body) in values((any::<bool>(), experimenter, 100u32..1800, body), 100)
+    {
+        let message = match is_reply {
+            true => Message::MultipartReply {
+                more: false,
+                reply: MultipartReply::Experimenter { experimenter, kind, body },
+            },
+            false => Message::MultipartRequest {
+                more: false,
+                request: MultipartRequest::Experimenter { experimenter, kind, body },
+            },
+        };
+        let bytes = encode(7, &message);
+        assert_eq!(Envelope::decode(&bytes).unwrap().message, message);
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let theirs = support::ofctl(&["ofp-print", &hex], "");
+        let (code, said) = match experimenter {
+            NICIRA | ONF => {
+                ("OFPBRC_BAD_SUBTYPE", format!("stat 65535, vendor {experimenter:#x}, subtype {kind}"))
+            }
+            _ => ("OFPBRC_BAD_VENDOR", format!("unknown vendor {experimenter:#x}")),
+        };
+        assert!(theirs.contains(&format!("***decode error: {code}***")), "{hex}\n{theirs}");
+        assert!(theirs.contains(&said), "{hex}\n{theirs}");
+    }
+}
+
+const NICIRA: u32 = 0x2320;
+const ONF: u32 = 0x4f4e_4600;
+
 /// Open vSwitch refuses a monitor that asks for no kind of change, and flags without a name.
 #[test]
 fn flow_monitors_ask_for_some_kind_of_change() {
