@@ -80,7 +80,7 @@ pub enum Action {
         /// The bits to change, of the same length; `None` for all.
         mask: Option<Box<[u8]>>,
     },
-    /// `NXAST_REG_MOVE`: copy bits from one field to another of the same width.
+    /// `NXAST_REG_MOVE`: copy bits from one field to another of the same width. The ONF's copy-field is read as this too.
     Move {
         /// From here.
         src: Subfield,

@@ -207,6 +207,16 @@ fn fields_that_are_set() {
     check(&cases);
 }
 
+/// The ONF's action of OpenFlow 1.3 that became standard in 1.5.
+#[test]
+fn copy_field_is_read_as_a_move() {
+    let copy = action("ffff00004f4e46000c800000001000000010000000010004", &unhex("00010204"));
+    let message = flow_mod_of(1, &[], &copy);
+    let ours = Envelope::decode(&message).unwrap().to_string();
+    assert_eq!(ours.trim_end(), support::ofp_parse(&[message])[0].trim_end());
+    assert!(ours.contains("move:NXM_NX_REG0[0..15]->NXM_NX_REG1[16..31]"), "{ours}");
+}
+
 /// Every header of every field, with values, masks and lengths in and out of what it allows, with and without what it
 /// requires.
 #[test]

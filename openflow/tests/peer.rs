@@ -8,8 +8,8 @@ use bytes::BytesMut;
 use openflow::message::{AggregateStats, ErrorMsg};
 use openflow::session::{CloseReason, SessionConfig};
 use openflow::{
-    Backoff, ClientError, Connector, Endpoint, Envelope, ErrorCode, FlowStatsRequest, Listener, Message,
-    MultipartReply, MultipartRequest, Switch, SwitchEvent, SwitchOptions,
+    Backoff, BundleError, ClientError, Connector, Endpoint, Envelope, ErrorCode, FlowStatsRequest, Listener,
+    Message, MultipartReply, MultipartRequest, Switch, SwitchEvent, SwitchOptions,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
@@ -151,6 +151,26 @@ async fn peer_that_stops_reading_is_given_up_though_it_talks() {
     assert!(error.is_closed());
     assert!(error.to_string().contains("does not read what is sent"), "{error}");
     let _ = reader.read(&mut [0; 1]).await;
+}
+
+#[tokio::test]
+async fn peer_that_goes_in_the_middle_of_a_message_ends_all_that_wait() {
+    let (switch, mut peer) = connect(1 << 16, patient()).await;
+    let echo = Message::EchoRequest(vec![7; 100]);
+    let request = switch.request(&echo);
+    let bundle = switch.bundle(vec![openflow::FlowMod::add(openflow::Flow::default()).into()]);
+    let cut = async {
+        let envelope = peer.receive_request().await;
+        let mut bytes = BytesMut::new();
+        Envelope::new(envelope.xid, Message::EchoReply(vec![7; 100])).encode(&mut bytes).unwrap();
+        peer.0.write_all(&bytes[..50]).await.unwrap();
+        drop(peer);
+    };
+    let (answer, bundle, ()) = within(async { tokio::join!(request, bundle, cut) }).await;
+    assert!(answer.unwrap_err().is_closed());
+    assert!(matches!(&bundle, Err(BundleError::Client(error)) if error.is_closed()), "{bundle:?}");
+    let reason = within(switch.closed()).await;
+    assert!(reason.is_closed(), "{reason}");
 }
 
 /// The peer asks for echoes and never takes the answers: we stop listening before they fill the memory.

@@ -303,6 +303,24 @@ async fn end_of_the_switch_is_told_to_everybody() {
 }
 
 #[tokio::test]
+async fn switch_killed_in_the_middle_of_a_bundle_is_told_at_once() {
+    let ovs = Ovs::start();
+    let switch = connect(&ovs).await;
+    ovs.freeze();
+    let flows: Vec<Flow> = (0..20_000).map(|n| Flow { cookie: n, ..Flow::default() }).collect();
+    let bundle = switch.bundle(adds(&flows));
+    let killed = async move {
+        // More than the socket's buffers hold is on its way by now, and nobody reads it.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        drop(ovs);
+    };
+    let (result, ()) =
+        tokio::time::timeout(Duration::from_secs(20), async { tokio::join!(bundle, killed) }).await.unwrap();
+    assert!(matches!(&result, Err(BundleError::Client(error)) if error.is_closed()), "{result:?}");
+    assert!(switch.barrier().await.unwrap_err().is_closed());
+}
+
+#[tokio::test]
 async fn socket_without_a_switch_is_an_error_that_names_it() {
     let endpoint: Endpoint = "unix:/nonexistent/br0.mgmt".parse().unwrap();
     let error = Switch::connect(&endpoint).await.unwrap_err().to_string();

@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::action_encode::BUNDLE_MEMBER_PORT;
 use super::action_kind::{
-    CT_NO_TABLE, DECAP_NEXT, ENCAP_NSH_TLV, controller_prop, ct_flag, nat_flag, nat_range, nxast, ofpat,
+    CT_NO_TABLE, DECAP_NEXT, ENCAP_NSH_TLV, ONF_COPY_FIELD, controller_prop, ct_flag, nat_flag, nat_range,
+    nxast, ofpat,
 };
 use super::learn::take_learn;
 use super::oxm::{is_settable, take_bits, take_field, take_header};
@@ -14,7 +15,7 @@ use crate::action::{
 };
 use crate::field::{Field, Header};
 use crate::flow_match::widen_port;
-use crate::message::{ErrorCode, NICIRA};
+use crate::message::{ErrorCode, NICIRA, ONF};
 use crate::port::OfPort;
 use crate::text::canonical_set_field;
 use crate::wire::{Fixed, Reader, Reason, Result};
@@ -145,6 +146,12 @@ fn take_action(r: &mut Reader<'_>, depth: u8, out: &mut Vec<Action>) -> Result<(
                 Taken::Yes => return Ok(()),
                 Taken::Unknown => unknown(b),
             },
+            ONF if b.peek().starts_with(&ONF_COPY_FIELD.to_be_bytes()) => {
+                b.skip(4)?;
+                let lens = (b.u16()?, b.u16()?, b.u16()?);
+                b.skip(2)?;
+                take_move(b, lens)?
+            }
             _ => unknown(b),
         },
         _ => unknown(b),
@@ -273,13 +280,8 @@ fn take_nicira(r: &mut Reader<'_>, depth: u8, out: &mut Vec<Action>) -> Result<T
         }
         nxast::POP_QUEUE => nothing_more(r, 6, Action::PopQueue)?,
         nxast::REG_MOVE => {
-            let (n_bits, src_ofs, dst_ofs) = (r.u16()?, r.u16()?, r.u16()?);
-            let src = take_field(r)?;
-            let src = subfield(r, src, src_ofs, n_bits)?;
-            let dst = take_field(r)?;
-            let dst = subfield(r, dst, dst_ofs, n_bits)?;
-            r.rest();
-            Action::Move { src, dst }
+            let lens = (r.u16()?, r.u16()?, r.u16()?);
+            take_move(r, lens)?
         }
         nxast::REG_LOAD => {
             let ofs_nbits = r.u16()?;
@@ -404,6 +406,16 @@ fn take_nicira(r: &mut Reader<'_>, depth: u8, out: &mut Vec<Action>) -> Result<T
     }
     out.push(action);
     Ok(Taken::Yes)
+}
+
+/// From where to where bits are moved; their number and both offsets are read already.
+fn take_move(r: &mut Reader<'_>, (n_bits, src_ofs, dst_ofs): (u16, u16, u16)) -> Result<Action> {
+    let src = take_field(r)?;
+    let src = subfield(r, src, src_ofs, n_bits)?;
+    let dst = take_field(r)?;
+    let dst = subfield(r, dst, dst_ofs, n_bits)?;
+    r.rest();
+    Ok(Action::Move { src, dst })
 }
 
 fn nothing_more(r: &mut Reader<'_>, padding: usize, action: Action) -> Result<Action> {

@@ -64,6 +64,9 @@ pub(crate) mod nxast {
     pub(crate) const DELETE_FIELD: u16 = 50;
 }
 
+/// The ONF's `ONFAT_COPY_FIELD` (extension 320): what `NXAST_REG_MOVE` does.
+pub(crate) const ONF_COPY_FIELD: u16 = 3200;
+
 /// Flags of `NXAST_CT`.
 pub(crate) mod ct_flag {
     pub(crate) const COMMIT: u16 = 1;

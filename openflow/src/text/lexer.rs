@@ -204,10 +204,14 @@ pub(super) fn items(text: Text<'_>) -> Result<Vec<Item<'_>>, ParseError> {
         };
         let (key, after) = rest.split_at(key_end);
         let unbalanced = || start.error("unbalanced parentheses");
+        let refused = |error: nom::Err<nom::error::Error<&str>>| match error {
+            nom::Err::Failure(_) => start.error("parentheses nest too deep"),
+            _ => unbalanced(),
+        };
         let none = after.split_at(0).0;
         let (delimiter, value_text, tail) = match after.s.chars().next() {
             Some(':' | '=') => {
-                let (left, found) = value(after.skip(1).s).map_err(|_| unbalanced())?;
+                let (left, found) = value(after.skip(1).s).map_err(refused)?;
                 if left.starts_with('(') {
                     return Err(unbalanced());
                 }
@@ -215,7 +219,7 @@ pub(super) fn items(text: Text<'_>) -> Result<Vec<Item<'_>>, ParseError> {
                 (Delimiter::Value, after.skip(1).split_at(found.len()).0, none)
             }
             Some('(') => {
-                let (left, inner) = parenthesised(0, after.s).map_err(|_| unbalanced())?;
+                let (left, inner) = parenthesised(0, after.s).map_err(refused)?;
                 let (left_over, _) = take_while::<_, _, nom::error::Error<&str>>(|c| !is_separator(c))
                     .parse(left)
                     .map_err(|_| unbalanced())?;

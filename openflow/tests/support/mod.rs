@@ -141,6 +141,12 @@ impl Ovs {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Stops the switch where it is: it takes and answers nothing any more.
+    pub fn freeze(&self) {
+        let switch = self.children.last().unwrap().id().to_string();
+        assert!(run(Command::new("kill").args(["-STOP", &switch])).status.success());
+    }
+
     /// Path of the bridge's management socket.
     pub fn socket(&self) -> PathBuf {
         self.path("br0.mgmt")
