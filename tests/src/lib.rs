@@ -5,6 +5,7 @@
 #![allow(clippy::indexing_slicing, reason = "a test may stop at the first surprise")]
 
 pub mod cni;
+pub mod dns;
 pub mod frames;
 pub mod http;
 pub mod kube;

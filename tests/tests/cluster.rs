@@ -10,6 +10,8 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Failed, Trial};
 use tests::Lab;
 
+#[path = "cluster/names.rs"]
+mod names;
 #[path = "cluster/packets.rs"]
 mod packets;
 #[path = "cluster/restart.rs"]
@@ -32,7 +34,7 @@ fn main() -> ExitCode {
             "subnet",
             [walks::tests(), switch::tests(), packets::flat(), spoof::tests(), restart::tests()].concat(),
         ),
-        ("multitenant", [walks::tenants(), switch::tests(), packets::tenants()].concat()),
+        ("multitenant", [walks::tenants(), names::tests(), switch::tests(), packets::tenants()].concat()),
     ];
     for (plugin, tests) in plugins {
         let lab = if arguments.list { Ok(None) } else { Lab::demo(plugin).map(Some) };

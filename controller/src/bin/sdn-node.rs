@@ -61,6 +61,9 @@ struct Args {
     /// Metrics also under the names of the replaced system (`openshift_sdn_*`)
     #[arg(long)]
     legacy_metrics: bool,
+    /// Names the DNS servers that the names in EgressNetworkPolicies are asked of
+    #[arg(long, value_name = "FILE", default_value = "/etc/resolv.conf")]
+    resolv_conf: PathBuf,
     /// What is logged, as a tracing filter such as `info` or `controller=debug`
     #[arg(long, env = "RUST_LOG", default_value = "info")]
     log: String,
@@ -144,6 +147,7 @@ async fn run(args: Args, log: LogFilter) -> anyhow::Result<()> {
         pods_are_known: matches!(args.cluster, ClusterLocation::Kube),
         cni_conf_dir,
         cni_bin_dir: args.cni_bin_dir,
+        resolv_conf: args.resolv_conf,
     };
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -10,9 +10,10 @@ use ovsdb::Client;
 use super::WrongUse;
 use crate::cluster::{ClusterLocation, ClusterSource, ClusterState};
 use crate::lab::{LabDir, LabName};
+use crate::node::names;
 use crate::node::ovs::bridge::BRIDGE;
 use crate::node::ovs::ports::pod_ports;
-use crate::view::{Inputs, Known, PodPort, View, inputs_knowing, offline_ports};
+use crate::view::{Inputs, Known, View, inputs_knowing, offline_ports};
 
 /// Where cluster state comes from on the command line. Without `--cluster` it is that of a running lab.
 #[derive(Clone, Debug, clap::Args)]
@@ -63,6 +64,8 @@ pub struct Node {
     pub known: Known,
     /// Run directory of its Open vSwitch.
     pub ovs_dir: PathBuf,
+    /// Where its agent serves the CNI plugin.
+    pub cni_socket: PathBuf,
 }
 
 impl ClusterArgs {
@@ -124,11 +127,12 @@ impl Target {
     /// A node by its name.
     #[must_use]
     pub fn place(&self, name: String, state: &Arc<ClusterState>) -> Node {
-        let ovs_dir = self.ovs_dir.clone().unwrap_or_else(|| match self.cluster.lab() {
-            Some(lab) => lab.node(&name).ovs(),
-            None => PathBuf::from("/var/run/openvswitch"),
-        });
-        Node { name, state: Arc::clone(state), known: Known::default(), ovs_dir }
+        let (ovs_dir, cni_socket) = match self.cluster.lab() {
+            Some(lab) => (lab.node(&name).ovs(), lab.node(&name).cni_socket()),
+            None => ("/var/run/openvswitch".into(), cni_shim::contract::DEFAULT_SOCKET.into()),
+        };
+        let ovs_dir = self.ovs_dir.clone().unwrap_or(ovs_dir);
+        Node { name, state: Arc::clone(state), known: Known::default(), ovs_dir, cni_socket }
     }
 
     /// The one node that is meant.
@@ -161,7 +165,8 @@ impl Node {
     /// # Errors
     /// When the cluster's networks or the node's subnet are not known or not valid.
     pub fn offline(&self) -> anyhow::Result<Inputs> {
-        self.inputs(&offline_ports(&self.state, &self.name))
+        let ports = offline_ports(&self.state, &self.name);
+        Ok(told(inputs_knowing(&self.state, &self.name, &ports, &self.known)?))
     }
 
     /// The same with its pods at the ports that its Open vSwitch has for them.
@@ -169,6 +174,14 @@ impl Node {
     /// # Errors
     /// As [`Node::offline`], and when its ovsdb-server does not answer.
     pub async fn live(&self) -> anyhow::Result<Inputs> {
+        self.live_inputs().await.map(told)
+    }
+
+    /// The same, without saying what is left out.
+    ///
+    /// # Errors
+    /// As [`Node::live`].
+    pub async fn live_inputs(&self) -> anyhow::Result<Inputs> {
         let socket = self.ovs_dir.join("db.sock");
         let client =
             Client::connect(&ovsdb::Endpoint::Unix(socket.clone()), "Open_vSwitch", ovsdb::ovs::monitored())
@@ -176,15 +189,10 @@ impl Node {
                 .with_context(|| {
                     format!("no answer from ovsdb-server at {}: is it running?", socket.display())
                 })?;
-        self.inputs(&pod_ports(&client.replica()))
-    }
-
-    fn inputs(&self, ports: &[PodPort]) -> anyhow::Result<Inputs> {
-        let inputs = inputs_knowing(&self.state, &self.name, ports, &self.known)?;
-        for problem in &inputs.problems {
-            eprintln!("sdnctl: left out {problem}");
-        }
-        Ok(inputs)
+        let replica = client.replica();
+        // What the node's agent has found out besides.
+        let known = Known { names: names::recorded(&replica), ..self.known.clone() };
+        Ok(inputs_knowing(&self.state, &self.name, &pod_ports(&replica), &known)?)
     }
 
     /// A connection to its bridge.
@@ -197,6 +205,14 @@ impl Node {
             format!("no answer from the bridge at {}: is ovs-vswitchd running?", socket.display())
         })
     }
+}
+
+/// Says on standard error what is left out.
+fn told(inputs: Inputs) -> Inputs {
+    for problem in &inputs.problems {
+        eprintln!("sdnctl: left out {problem}");
+    }
+    inputs
 }
 
 /// The desired flows that follow from a node's inputs; contested flows are reported.

@@ -58,6 +58,9 @@ impl Workshop {
         for directory in [files.ovs(), files.leases()] {
             fs::create_dir_all(&directory).map_err(|source| LabError::io("create", &directory, source))?;
         }
+        // A lab has no DNS. Whoever wants to try names in policies starts a server inside the node's namespace.
+        fs::write(files.resolv_conf(), "nameserver 127.0.0.1\n")
+            .map_err(|source| LabError::io("write", &files.resolv_conf(), source))?;
         let links = Links::create(&self.dir.node_netns(node)).await?;
         links.forward().await?;
         if self.datapath == Datapath::Netdev {
@@ -189,6 +192,7 @@ impl Workshop {
             .option("--cni-conf-dir", files.cni_conf())
             .option("--cni-bin-dir", PLUGINS)
             .option("--datapath", self.datapath.as_str())
+            .option("--resolv-conf", files.resolv_conf())
             .spawn(ns, &files.agent_log())
             .await?;
         if let Some(process) = process_of(&child) {

@@ -184,6 +184,11 @@ impl NodeDir {
         self.root.join("net.d")
     }
 
+    /// Names the DNS servers that `sdn-node` asks.
+    pub fn resolv_conf(&self) -> PathBuf {
+        self.root.join("resolv.conf")
+    }
+
     /// What `sdn-node` prints.
     pub fn agent_log(&self) -> PathBuf {
         self.root.join("sdn-node.log")

@@ -24,12 +24,13 @@ use super::cni::pods::PodNetwork;
 use super::cni::{conflist, server};
 use super::host::{firewall, links, watch as host_watch};
 use super::metrics::{self, Change, Metrics, Outcome};
+use super::names::{self, Names};
 use super::ovs::bridge::{Bridge, TUN};
 use super::ovs::ports::{legs, pod_ports};
 use super::ovs::syncer::{Applied, Syncer};
 use super::status::{Leg, Network, Status};
 use crate::cluster::{ClusterSource, Snapshot};
-use crate::view::{self, Inputs, View};
+use crate::view::{self, Inputs, Known, Names as Addresses, View};
 
 /// What the agent is told on its command line.
 #[derive(Clone, Debug)]
@@ -50,6 +51,8 @@ pub struct Config {
     pub cni_conf_dir: Option<PathBuf>,
     /// Where CNI plugins are.
     pub cni_bin_dir: PathBuf,
+    /// Names the DNS servers that the names in EgressNetworkPolicies are asked of.
+    pub resolv_conf: PathBuf,
 }
 
 /// The `datapath_type` of a bridge in user space.
@@ -118,8 +121,8 @@ pub async fn run(
         pods: Arc::clone(&pods),
         converging: JoinSet::new(),
         state: source.watch(),
-        ovsdb,
         syncer: Syncer::new(&config.ovs_dir),
+        names: Names::start(config.resolv_conf.clone(), names::recorded(&ovsdb.replica())),
         view: View::default(),
         host: None,
         set_up: None,
@@ -128,6 +131,7 @@ pub async fn run(
         nudge,
         metrics,
         queries,
+        ovsdb,
         config,
     };
     let first = agent.until_ready();
@@ -195,6 +199,7 @@ struct Agent {
     state: watch::Receiver<Arc<Snapshot>>,
     ovsdb: Client,
     syncer: Syncer,
+    names: Names,
     view: View,
     /// What the host side was last set up for; none: to be looked at.
     host: Option<HostSide>,
@@ -283,6 +288,7 @@ impl Agent {
             () = self.syncer.drifted() => {}
             () = self.pods.disorder.notified() => self.converge(),
             () = self.host_changed.notified() => self.host = None,
+            () = self.names.changed() => {}
             () = self.syncer.closed() => {
                 warn!("the OpenFlow connection ended: is ovs-vswitchd being restarted?");
                 self.syncer.disconnect();
@@ -358,19 +364,24 @@ impl Agent {
 
     async fn reconcile(&mut self) -> anyhow::Result<()> {
         let snapshot = self.state.borrow_and_update().clone();
+        let found = self.names.found();
+        let known = Known { names: Addresses::clone(&found), ..Known::default() };
         let mut ports = pod_ports(&self.ovsdb.replica());
-        let mut inputs = view::inputs(&snapshot.state, &self.config.node, &ports)?;
+        let mut inputs = view::inputs_knowing(&snapshot.state, &self.config.node, &ports, &known)?;
 
         self.bridge(&inputs).ensure(&self.ovsdb).await?;
         if !self.status.borrow().ready {
             // No request is being served yet: what an earlier run did not bring to its end is settled first.
             self.pods.converge(inputs.base.local_subnet).await;
             ports = pod_ports(&self.ovsdb.replica());
-            inputs = view::inputs(&snapshot.state, &self.config.node, &ports)?;
+            inputs = view::inputs_knowing(&snapshot.state, &self.config.node, &ports, &known)?;
         }
         if self.pods.note_ports(&ports) {
             self.converge();
         }
+        self.names.want(inputs.dns_names.clone());
+        // Before the flows: whoever compares them with what they should be reads it there.
+        names::record(&self.ovsdb, &found).await?;
         self.host_side(&inputs).await?;
 
         let touched = self.view.update(&inputs);

@@ -15,13 +15,16 @@ use super::tenancy::{Tenancy, name};
 use crate::api::{EgressNetworkPolicy, EgressNetworkPolicyRule};
 use crate::cluster::ClusterState;
 
-/// The addresses of DNS names. A name that is not there has not been resolved.
+/// The addresses of DNS names, in lower case and without a dot at the end. A name that is not there has not been
+/// resolved; one without addresses has none.
 pub type Names = BTreeMap<String, BTreeSet<Ipv4Addr>>;
 
 /// Inputs of both features.
 pub(super) struct Egress {
     pub(super) ips: Vec<EgressIp>,
     pub(super) policies: Vec<EgressPolicy>,
+    /// The DNS names that they speak of.
+    pub(super) names: BTreeSet<String>,
 }
 
 /// What decides how tenants leave, besides their own objects.
@@ -63,7 +66,7 @@ pub(super) fn egress(
         })
         .collect();
 
-    let mut policies = Vec::new();
+    let (mut policies, mut names) = (Vec::new(), BTreeSet::new());
     for (vnid, found) in by_vnid(state, tenancy, problems) {
         let Some((namespace, rules)) = rules(vnid, &found, tenancy, around.names, problems) else { continue };
         let ip = ips.iter_mut().find(|ip| ip.vnid == vnid);
@@ -76,9 +79,17 @@ pub(super) fn egress(
             ip.policed = true;
             ip.exit()
         });
+        let spoken_of =
+            found.iter().flat_map(|policy| &policy.spec.egress).map(|rule| key(&rule.to.dns_name));
+        names.extend(spoken_of.filter(|name| !name.is_empty()));
         policies.push(EgressPolicy { namespace, vnid, rules, exit });
     }
-    Egress { ips, policies }
+    Egress { ips, policies, names }
+}
+
+/// How a name is looked up in [`Names`].
+fn key(name: &str) -> String {
+    name.trim_end_matches('.').to_ascii_lowercase()
 }
 
 /// Who asks for egress IPs. Packets are told apart by VNID only, so of the namespaces that share one the oldest that
@@ -195,16 +206,28 @@ fn rules(
     let mut ordered = Vec::new();
     for (i, each) in rules.iter().enumerate() {
         match rule(each, names) {
-            Ok(Some(rule)) => ordered.push(rule),
-            // Its place stays its own, so that the rest keeps its priorities when the name is resolved.
-            Ok(None) => {
-                fault(format!(
-                    "spec.egress[{i}]: the addresses of {} are not known: the rule matches nothing until they are",
-                    each.to.dns_name
-                ));
-                ordered.push(Rule { verdict: Verdict::Allow, destinations: Vec::new() });
+            // Its place stays its own, so that the rest keeps its priorities when the name gets addresses.
+            Ok(rule) => {
+                if rule.destinations.is_empty() {
+                    fault(format!(
+                        "spec.egress[{i}]: {} has no addresses: the rule matches nothing",
+                        each.to.dns_name
+                    ));
+                }
+                ordered.push(rule);
             }
-            Err(reason) => {
+            Err(Unclear::Name(rule)) => {
+                let until = match rule.verdict {
+                    Verdict::Allow => "allows nothing",
+                    Verdict::Deny => "denies every destination that no rule before it names",
+                };
+                let name = &each.to.dns_name;
+                fault(format!(
+                    "spec.egress[{i}]: the addresses of {name} are not known: until they are, the rule {until}"
+                ));
+                ordered.push(rule);
+            }
+            Err(Unclear::Rule(reason)) => {
                 fault(format!("spec.egress[{i}]: {reason}: nothing leaves the cluster until it is mended"));
                 return Some((namespace, Rules::DropAll));
             }
@@ -213,23 +236,35 @@ fn rules(
     Some((namespace, Rules::Ordered(ordered)))
 }
 
-/// One rule; none where it is about a name without known addresses.
-fn rule(rule: &EgressNetworkPolicyRule, names: &Names) -> Result<Option<Rule>, String> {
+/// Why a rule says nothing definite.
+enum Unclear {
+    /// It cannot be read.
+    Rule(String),
+    /// Its name has never been resolved. What holds meanwhile: a rule that allows allows nothing, and one that denies
+    /// denies all, as any destination may be the one that is meant.
+    Name(Rule),
+}
+
+fn rule(rule: &EgressNetworkPolicyRule, names: &Names) -> Result<Rule, Unclear> {
     let verdict = match rule.rule_type.as_str() {
         "Allow" => Verdict::Allow,
         "Deny" => Verdict::Deny,
-        other => return Err(format!("type \"{other}\" is neither Allow nor Deny")),
+        other => return Err(Unclear::Rule(format!("type \"{other}\" is neither Allow nor Deny"))),
     };
     let to = &rule.to;
     if !to.cidr_selector.is_empty() {
-        let cidr: Ipv4Net =
-            to.cidr_selector.parse().map_err(|_| format!("\"{}\" is no IPv4 network", to.cidr_selector))?;
-        return Ok(Some(Rule { verdict, destinations: vec![destination(cidr)] }));
+        let wrong = |_| Unclear::Rule(format!("\"{}\" is no IPv4 network", to.cidr_selector));
+        let cidr: Ipv4Net = to.cidr_selector.parse().map_err(wrong)?;
+        return Ok(Rule { verdict, destinations: vec![destination(cidr)] });
     }
     if to.dns_name.is_empty() {
-        return Err("it names neither cidrSelector nor dnsName".to_owned());
+        return Err(Unclear::Rule("it names neither cidrSelector nor dnsName".to_owned()));
     }
-    let key = to.dns_name.trim_end_matches('.').to_ascii_lowercase();
-    let Some(addresses) = names.get(&key).filter(|addresses| !addresses.is_empty()) else { return Ok(None) };
-    Ok(Some(Rule { verdict, destinations: addresses.iter().map(|&ip| Ipv4Net::from(ip)).collect() }))
+    match (names.get(&key(&to.dns_name)), verdict) {
+        (Some(addresses), _) => {
+            Ok(Rule { verdict, destinations: addresses.iter().map(|&ip| Ipv4Net::from(ip)).collect() })
+        }
+        (None, Verdict::Allow) => Err(Unclear::Name(Rule { verdict, destinations: Vec::new() })),
+        (None, Verdict::Deny) => Err(Unclear::Name(Rule { verdict, destinations: vec![Ipv4Net::default()] })),
+    }
 }

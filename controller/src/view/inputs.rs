@@ -56,6 +56,8 @@ pub struct Inputs {
     pub egress_ips: Vec<EgressIp>,
     /// What namespaces may reach outside the cluster.
     pub egress_policies: Vec<EgressPolicy>,
+    /// The DNS names that they speak of, in lower case and without a dot at the end.
+    pub dns_names: BTreeSet<String>,
     /// VNIDs with multicast that have pods here.
     pub multicast: Vec<Multicast>,
     /// What could not be taken into account, and why.
@@ -155,6 +157,7 @@ pub fn inputs_knowing(
         services: Vec::new(),
         egress_ips: Vec::new(),
         egress_policies: Vec::new(),
+        dns_names: BTreeSet::new(),
         multicast: Vec::new(),
         problems,
     };
@@ -180,7 +183,8 @@ impl Inputs {
             local: &local.keys().copied().collect(),
             names: &known.names,
         };
-        let Egress { ips, policies } = egress(state, &tenancy, &around, &mut self.problems);
+        let Egress { ips, policies, names } = egress(state, &tenancy, &around, &mut self.problems);
+        self.dns_names = names;
         self.egress_ips = ips;
         self.egress_policies = policies;
         self.multicast = local

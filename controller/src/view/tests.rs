@@ -317,6 +317,33 @@ fn a_name_counts_once_it_has_addresses() {
     assert_eq!(destinations(&known), [(2, "ip,reg0=0x82f8b2,nw_dst=192.0.2.7".to_owned()), any]);
 }
 
+/// What a rule means whose name was never resolved: it opens nothing, whatever its verdict.
+#[test]
+fn a_name_that_was_never_resolved_opens_nothing() {
+    let mut state = cluster("multitenant");
+    add_policy(
+        &mut state,
+        policy("kube-public", "p", &[("Deny", "Bad.example.com."), ("Allow", "good.example.com")]),
+    );
+    let legs = offline_ports(&state, "master.ocp.cn");
+    let rules = |names: &[(&str, &[u8])]| {
+        let addresses = |last: &[u8]| last.iter().map(|&last| Ipv4Addr::new(192, 0, 2, last)).collect();
+        let names = names.iter().map(|(name, last)| ((*name).to_owned(), addresses(last))).collect();
+        let found =
+            inputs_knowing(&state, "master.ocp.cn", &legs, &Known { names, ..Known::default() }).unwrap();
+        assert_eq!(found.dns_names.iter().collect::<Vec<_>>(), ["bad.example.com", "good.example.com"]);
+        let flows = found.egress_policies.iter().flat_map(EgressPolicy::flows);
+        let flows = flows.map(|flow| (flow.priority, flow.fields.get(openflow::Field::IPV4_DST).is_some()));
+        (flows.collect::<Vec<_>>(), found.problems.len())
+    };
+    // Unknown: what is to be denied may be anywhere, what is to be allowed nowhere.
+    assert_eq!(rules(&[]), (vec![(2, false)], 2));
+    // Known to have no addresses: there is nothing to deny.
+    assert_eq!(rules(&[("bad.example.com", &[]), ("good.example.com", &[])]), (vec![], 2));
+    let known = [("bad.example.com", &[1, 2][..]), ("good.example.com", &[3])];
+    assert_eq!(rules(&known), (vec![(2, true), (2, true), (1, true)], 0));
+}
+
 #[test]
 fn multicast_asks_all_namespaces_of_a_vnid() {
     let mut state = cluster("multitenant");

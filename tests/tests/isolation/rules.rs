@@ -270,8 +270,11 @@ fn denied(nodes: &Nodes, vnid: Vnid, to: Ipv4Addr) -> bool {
         match cidr.parse::<ipnet::Ipv4Net>() {
             Ok(net) => net.contains(&to),
             Err(_) => {
-                let ips = nodes.cluster.known.names.get(&rule.to.dns_name);
-                ips.is_some_and(|ips| ips.contains(&to))
+                // Of a name that nobody has resolved, any address may be meant.
+                match nodes.cluster.known.names.get(&rule.to.dns_name) {
+                    Some(ips) => ips.contains(&to),
+                    None => rule.rule_type == "Deny",
+                }
             }
         }
     });

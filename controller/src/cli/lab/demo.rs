@@ -219,6 +219,7 @@ fn node_of(dir: &LabDir, name: &str) -> anyhow::Result<Node> {
         state: state.into(),
         known: Known::default(),
         ovs_dir: dir.node(name).ovs(),
+        cni_socket: dir.node(name).cni_socket(),
     })
 }
 
