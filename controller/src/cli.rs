@@ -12,6 +12,7 @@ pub mod output;
 pub mod ovsdb;
 pub mod projects;
 pub mod render;
+pub mod status;
 pub mod target;
 pub mod tls;
 pub mod trace;
@@ -61,6 +62,7 @@ enum Command {
     Render(render::Args),
     Trace(trace::Args),
     Diff(diff::Args),
+    Status(status::Args),
     Flows(flows::Args),
     Get(objects::GetArgs),
     Patch(objects::PatchArgs),
@@ -91,6 +93,7 @@ pub async fn main() -> ExitCode {
         Command::Render(args) => render::run(args).await,
         Command::Trace(args) => trace::run(args).await,
         Command::Diff(args) => diff::run(args).await,
+        Command::Status(args) => status::run(args).await,
         Command::Flows(args) => flows::run(args).await,
         Command::Get(args) => objects::get(args).await,
         Command::Patch(args) => objects::patch(args).await,

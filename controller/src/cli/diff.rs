@@ -54,7 +54,13 @@ impl Differences {
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.flows.is_empty() && self.groups.is_empty()
+        self.len() == 0
+    }
+
+    /// How many flows and groups differ.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.flows.len() + self.groups.len()
     }
 }
 

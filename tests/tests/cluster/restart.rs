@@ -14,6 +14,7 @@ pub(crate) fn tests() -> Vec<(&'static str, Test)> {
     vec![
         ("a_restart_with_nothing_changed_sends_no_flow_modification", no_flow_modification),
         ("a_flow_deleted_by_hand_comes_back_at_once", deleted_by_hand),
+        ("status_says_what_is_wrong_with_which_node", status),
         ("the_agent_killed_under_a_ping_loses_no_packet", agent_killed),
         ("the_switch_killed_has_its_flows_back_within_two_seconds", switch_killed),
         ("the_database_killed_disturbs_nobody", database_killed),
@@ -46,6 +47,40 @@ fn no_flow_modification(lab: &Lab) -> anyhow::Result<()> {
         "the log shows no modification at all: {repaired:?}"
     );
     ensure!(!modified, "before {before:?}, after {after:?}");
+    Ok(())
+}
+
+fn status(lab: &Lab) -> anyhow::Result<()> {
+    let ask = |arguments: &[&str], expected: i32| {
+        let output = lab.sdnctl(arguments).output()?;
+        let text = tests::both(&output);
+        ensure!(output.status.code() == Some(expected), "{arguments:?} ended with {}\n{text}", output.status);
+        anyhow::Ok(text)
+    };
+    let all = ask(&["status"], 0)?;
+    ensure!(all.lines().count() == 4 && all.lines().all(|line| line.contains(": ready, ")), "{all}");
+
+    // What nobody repairs: the agent is gone, then a flow.
+    lab.kill(NODE, "sdn-node")?;
+    lab.ovs(NODE, &["ovs-ofctl", "-O", "OpenFlow13", "--strict", "del-flows", "br0", "table=90,priority=0"])?;
+    let wrong = ask(&["status", "-o", "json"], 1)?;
+    let wrong: serde_json::Value = serde_json::from_str(&wrong)?;
+    let reasons = wrong["reasons"].to_string();
+    ensure!(
+        wrong["ready"] == false
+            && reasons.contains(&format!("node {NODE}: no agent serves pods at"))
+            && reasons.contains(&format!("node {NODE}: 1 flows or groups are not as they should be")),
+        "{wrong:#}"
+    );
+    let nodes = wrong["nodes"].as_array().into_iter().flatten();
+    let unready: Vec<_> =
+        nodes.filter(|node| node["ready"] == false).map(|node| node["name"].clone()).collect();
+    ensure!(unready == [NODE], "{wrong:#}");
+    ask(&["status", "--node", "node1.ocp.cn"], 0)?;
+    ask(&["status", "--node", "nobody"], 3)?;
+
+    lab.start(NODE, "sdn-node")?;
+    until(Duration::from_secs(5), || ask(&["status", "--node", NODE], 0))?;
     Ok(())
 }
 
