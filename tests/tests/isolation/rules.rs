@@ -227,7 +227,10 @@ fn leaves(nodes: &Nodes, hop: &Hop, sender: &Sender<'_>, here: bool) -> Option<S
     if here && to == inputs.base.node_ip && port == 53 {
         return None;
     }
-    if denied(nodes, sender.vnid(), to) {
+    // What comes through the tunnel has passed the policy on its sender's node. Here it is read again where the VNID has
+    // pods, or leaves.
+    let read_here = inputs.egress_policies.iter().any(|policy| policy.vnid == sender.vnid());
+    if (read_here || hop.packet.in_port() != VXLAN0) && denied(nodes, sender.vnid(), to) {
         return Some(format!("VNID {} out to {to}, which its policy denies", sender.vnid()));
     }
     let reply = hop.walk.packet.get(Field::CT_STATE) & REPLY != 0;
