@@ -106,7 +106,7 @@ impl Packets {
             packet += &format!(",dl_dst={mac}");
         }
         if random.one_in(5) {
-            return packet + &arp(random, source, destination);
+            return packet + &arp(random, pod, source, destination);
         }
         if random.one_in(40) {
             return packet + ",ipv6,ct_state=trk";
@@ -167,10 +167,15 @@ impl Packets {
     }
 }
 
-fn arp(random: &mut Random, source: Ipv4Addr, destination: Ipv4Addr) -> String {
-    let [a, b, c, d, e, f] = mac(source);
+/// An ARP packet about `source`. Its sender's MAC address is mostly the one that belongs to it; else that of the pod at the
+/// port, which then speaks of somebody else, or nobody's.
+fn arp(random: &mut Random, pod: Ipv4Addr, source: Ipv4Addr, destination: Ipv4Addr) -> String {
+    let [a, b, c, d, e, f] = match random.below(8) {
+        0 => [0x0a, 0x58, 1, 2, 3, 4],
+        1 | 2 => mac(pod),
+        _ => mac(source),
+    };
     let sender = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
-    let sender = if random.one_in(8) { "0a:58:01:02:03:04" } else { &sender };
     let op = 1 + random.below(2);
     format!(",arp,arp_op={op},arp_spa={source},arp_tpa={destination},arp_sha={sender}")
 }
