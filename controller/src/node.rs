@@ -3,9 +3,12 @@
 pub mod admin;
 pub mod agent;
 pub mod cni;
+pub mod findings;
 pub mod host;
+pub mod inquiry;
 pub mod metrics;
 pub mod names;
 pub mod netns;
 pub mod ovs;
+pub mod reachability;
 pub mod status;

@@ -10,6 +10,8 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Failed, Trial};
 use tests::Lab;
 
+#[path = "cluster/egress_nodes.rs"]
+mod egress_nodes;
 #[path = "cluster/names.rs"]
 mod names;
 #[path = "cluster/packets.rs"]
@@ -34,7 +36,11 @@ fn main() -> ExitCode {
             "subnet",
             [walks::tests(), switch::tests(), packets::flat(), spoof::tests(), restart::tests()].concat(),
         ),
-        ("multitenant", [walks::tenants(), names::tests(), switch::tests(), packets::tenants()].concat()),
+        (
+            "multitenant",
+            [walks::tenants(), names::tests(), egress_nodes::tests(), switch::tests(), packets::tenants()]
+                .concat(),
+        ),
     ];
     for (plugin, tests) in plugins {
         let lab = if arguments.list { Ok(None) } else { Lab::demo(plugin).map(Some) };

@@ -10,7 +10,7 @@ use ovsdb::Client;
 use super::WrongUse;
 use crate::cluster::{ClusterLocation, ClusterSource, ClusterState};
 use crate::lab::{LabDir, LabName};
-use crate::node::names;
+use crate::node::findings;
 use crate::node::ovs::bridge::BRIDGE;
 use crate::node::ovs::ports::pod_ports;
 use crate::view::{Inputs, Known, View, inputs_knowing, offline_ports};
@@ -191,7 +191,7 @@ impl Node {
                 })?;
         let replica = client.replica();
         // What the node's agent has found out besides.
-        let known = Known { names: names::recorded(&replica), ..self.known.clone() };
+        let known = Known { tun0_mac: self.known.tun0_mac, ..findings::known(&replica) };
         Ok(inputs_knowing(&self.state, &self.name, &pod_ports(&replica), &known)?)
     }
 

@@ -22,15 +22,15 @@ use tracing::{debug, info, warn};
 use super::admin::Query;
 use super::cni::pods::PodNetwork;
 use super::cni::{conflist, server};
+use super::findings::{self, Findings};
 use super::host::{firewall, links, watch as host_watch};
 use super::metrics::{self, Change, Metrics, Outcome};
-use super::names::{self, Names};
 use super::ovs::bridge::{Bridge, TUN};
 use super::ovs::ports::{legs, pod_ports};
 use super::ovs::syncer::{Applied, Syncer};
 use super::status::{Leg, Network, Status};
 use crate::cluster::{ClusterSource, Snapshot};
-use crate::view::{self, Inputs, Known, Names as Addresses, View};
+use crate::view::{self, Inputs, View};
 
 /// What the agent is told on its command line.
 #[derive(Clone, Debug)]
@@ -122,7 +122,7 @@ pub async fn run(
         converging: JoinSet::new(),
         state: source.watch(),
         syncer: Syncer::new(&config.ovs_dir),
-        names: Names::start(config.resolv_conf.clone(), names::recorded(&ovsdb.replica())),
+        findings: Findings::start(config.resolv_conf.clone(), &findings::known(&ovsdb.replica())),
         view: View::default(),
         host: None,
         set_up: None,
@@ -199,7 +199,7 @@ struct Agent {
     state: watch::Receiver<Arc<Snapshot>>,
     ovsdb: Client,
     syncer: Syncer,
-    names: Names,
+    findings: Findings,
     view: View,
     /// What the host side was last set up for; none: to be looked at.
     host: Option<HostSide>,
@@ -288,7 +288,7 @@ impl Agent {
             () = self.syncer.drifted() => {}
             () = self.pods.disorder.notified() => self.converge(),
             () = self.host_changed.notified() => self.host = None,
-            () = self.names.changed() => {}
+            () = self.findings.changed() => {}
             () = self.syncer.closed() => {
                 warn!("the OpenFlow connection ended: is ovs-vswitchd being restarted?");
                 self.syncer.disconnect();
@@ -364,8 +364,7 @@ impl Agent {
 
     async fn reconcile(&mut self) -> anyhow::Result<()> {
         let snapshot = self.state.borrow_and_update().clone();
-        let found = self.names.found();
-        let known = Known { names: Addresses::clone(&found), ..Known::default() };
+        let known = self.findings.known();
         let mut ports = pod_ports(&self.ovsdb.replica());
         let mut inputs = view::inputs_knowing(&snapshot.state, &self.config.node, &ports, &known)?;
 
@@ -379,9 +378,9 @@ impl Agent {
         if self.pods.note_ports(&ports) {
             self.converge();
         }
-        self.names.want(inputs.dns_names.clone());
+        self.findings.want(&inputs);
         // Before the flows: whoever compares them with what they should be reads it there.
-        names::record(&self.ovsdb, &found).await?;
+        findings::keep(&self.ovsdb, &known).await?;
         self.host_side(&inputs).await?;
 
         let touched = self.view.update(&inputs);

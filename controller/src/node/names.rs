@@ -1,10 +1,8 @@
 //! The addresses of the DNS names in EgressNetworkPolicies, as the node's own resolver gives them, kept up to date.
 //!
-//! When to ask again follows from the answers' TTLs ([`schedule`], which does no I/O); [`Names`] asks. What was found is
-//! kept with the bridge in OVSDB too, so that an agent that starts again has the addresses at once, and the rules about
-//! them stay as they are.
+//! When to ask again follows from the answers' TTLs ([`schedule`], which does no I/O); [`Names`] asks.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,14 +13,12 @@ use hickory_resolver::config::ResolveHosts;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
 use hickory_resolver::system_conf::parse_resolv_conf;
-use ovsdb::ovs::{OvsError, ensure_external_ids};
-use ovsdb::{Client, Datum, Replica};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 use tracing::{debug, info, warn};
 
-use super::ovs::bridge::BRIDGE;
+use super::inquiry::{Inquiry, publish};
 use crate::view::Names as Addresses;
 use schedule::{Answer, Schedule};
 
@@ -32,64 +28,25 @@ pub mod schedule;
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Questions that are open at the same time.
 const AT_ONCE: usize = 16;
-/// Key of the bridge's `external_ids`.
-const KEY: &str = "egress-dns-names";
+/// Key of what was found in the bridge's `external_ids`.
+pub const KEY: &str = "egress-dns-names";
 
-/// The running task; it ends when this is dropped.
-pub struct Names {
-    wanted: watch::Sender<BTreeSet<String>>,
-    found: watch::Receiver<Arc<Addresses>>,
-    _task: AbortOnDrop,
-}
+/// Who asks; what it is told are names, and what it finds their addresses.
+pub type Names = Inquiry<BTreeSet<String>, Addresses>;
 
-struct AbortOnDrop(tokio::task::JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-impl Names {
-    /// Starts with the addresses that were known last. `resolv_conf` names the servers; it is read again for every
-    /// question, as it may change under a running agent.
-    #[must_use]
-    pub fn start(resolv_conf: PathBuf, known: Addresses) -> Self {
-        let (wanted, wants) = watch::channel(BTreeSet::new());
-        let (publish, found) = watch::channel(Arc::new(known.clone()));
-        let resolver = Resolver { resolv_conf, made: None };
-        let task = tokio::spawn(run(Schedule::knowing(known), resolver, wants, publish));
-        Self { wanted, found, _task: AbortOnDrop(task) }
-    }
-
-    /// Says which names are of interest from now on.
-    pub fn want(&self, names: BTreeSet<String>) {
-        self.wanted.send_if_modified(|wanted| {
-            let changed = *wanted != names;
-            *wanted = names;
-            changed
-        });
-    }
-
-    /// The addresses known now.
-    pub fn found(&mut self) -> Arc<Addresses> {
-        self.found.borrow_and_update().clone()
-    }
-
-    /// Resolves when they have changed since [`Names::found`]. Cancel-safe.
-    pub async fn changed(&mut self) {
-        if self.found.changed().await.is_err() {
-            // The task has ended, which it does only when the agent does.
-            std::future::pending::<()>().await;
-        }
-    }
+/// Starts with the addresses that were known last. `resolv_conf` names the servers; it is read again for every question, as
+/// it may change under a running agent.
+#[must_use]
+pub fn start(resolv_conf: PathBuf, known: Addresses) -> Names {
+    let resolver = Resolver { resolv_conf, made: None };
+    Inquiry::start(known.clone(), |wants, found| run(Schedule::knowing(known), resolver, wants, found))
 }
 
 async fn run(
     mut schedule: Schedule,
     mut resolver: Resolver,
     mut wants: watch::Receiver<BTreeSet<String>>,
-    publish: watch::Sender<Arc<Addresses>>,
+    found: watch::Sender<Arc<Addresses>>,
 ) {
     let mut asked: JoinSet<(String, Answer)> = JoinSet::new();
     loop {
@@ -120,14 +77,7 @@ async fn run(
             }
             () = sleep_until(next.unwrap_or_else(Instant::now).into()), if next.is_some() => {}
         }
-        let found = schedule.addresses();
-        publish.send_if_modified(|published| {
-            let changed = **published != found;
-            if changed {
-                *published = Arc::new(found);
-            }
-            changed
-        });
+        publish(&found, schedule.addresses());
     }
 }
 
@@ -198,27 +148,4 @@ async fn ask(resolver: &TokioResolver, name: &str) -> Answer {
         Err(error) if error.is_nx_domain() => Answer::None { ttl: schedule::LONGEST },
         Err(error) => Answer::Failed(error.to_string()),
     }
-}
-
-/// What an earlier agent, or the running one, has found.
-#[must_use]
-pub fn recorded(replica: &Replica) -> Addresses {
-    let ids =
-        replica.named("Bridge", BRIDGE).and_then(|row| row.get("external_ids").map(Datum::to_string_map));
-    let text = ids.and_then(|ids| ids.get(KEY).cloned());
-    // What is not ours to read is as good as nothing: the names are asked for again.
-    text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
-}
-
-/// Keeps what was found with the bridge.
-///
-/// # Errors
-/// When the database refuses or does not answer.
-pub async fn record(client: &Client, found: &Addresses) -> Result<(), OvsError> {
-    if recorded(&client.replica()) == *found {
-        return Ok(());
-    }
-    let text =
-        Some(found).filter(|found| !found.is_empty()).and_then(|found| serde_json::to_string(found).ok());
-    ensure_external_ids(client, "Bridge", BRIDGE, &BTreeMap::from([(KEY.to_owned(), text)])).await
 }

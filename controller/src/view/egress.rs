@@ -25,6 +25,8 @@ pub(super) struct Egress {
     pub(super) policies: Vec<EgressPolicy>,
     /// The DNS names that they speak of.
     pub(super) names: BTreeSet<String>,
+    /// The other nodes by which pods of this one leave, whether they can be reached or not.
+    pub(super) nodes: BTreeSet<String>,
 }
 
 /// What decides how tenants leave, besides their own objects.
@@ -50,21 +52,28 @@ pub(super) fn egress(
 ) -> Egress {
     let requests = requests(tenancy, problems);
     let usable = usable(around.hosts, &requests, problems);
-    let mut ips: Vec<EgressIp> = requests
-        .into_iter()
-        .map(|Request { namespace, vnid, .. }| {
-            let hosts: Vec<Ipv4Addr> =
-                usable.get(&namespace).into_iter().flatten().map(|(_, vtep)| *vtep).collect();
-            let route = if hosts.contains(&around.own) {
-                Route::Here { tun0_mac: around.tun0_mac }
-            } else if hosts.is_empty() {
-                Route::Nowhere
-            } else {
-                Route::Elsewhere(hosts)
-            };
-            EgressIp { namespace, vnid, route, policed: false }
-        })
-        .collect();
+    let (mut ips, mut nodes) = (Vec::new(), BTreeSet::new());
+    for Request { namespace, vnid, .. } in requests {
+        let usable = usable.get(&namespace).map_or(&[][..], Vec::as_slice);
+        let route = if usable.iter().any(|(_, host)| host.vtep == around.own) {
+            Route::Here { tun0_mac: around.tun0_mac }
+        } else {
+            let (online, offline): (Vec<_>, Vec<_>) = usable.iter().partition(|(_, host)| host.online);
+            if around.local.contains(&vnid) {
+                nodes.extend(usable.iter().map(|(_, host)| host.name.clone()));
+                problems.extend(
+                    offline
+                        .into_iter()
+                        .map(|(ip, host)| passed_over(ip, host, &namespace, online.is_empty())),
+                );
+            }
+            match online.is_empty() {
+                true => Route::Nowhere,
+                false => Route::Elsewhere(online.into_iter().map(|(_, host)| host.vtep).collect()),
+            }
+        };
+        ips.push(EgressIp { namespace, vnid, route, policed: false });
+    }
 
     let (mut policies, mut names) = (Vec::new(), BTreeSet::new());
     for (vnid, found) in by_vnid(state, tenancy, problems) {
@@ -84,7 +93,19 @@ pub(super) fn egress(
         names.extend(spoken_of.filter(|name| !name.is_empty()));
         policies.push(EgressPolicy { namespace, vnid, rules, exit });
     }
-    Egress { ips, policies, names }
+    Egress { ips, policies, names, nodes }
+}
+
+/// Says that an egress IP is of no use now.
+fn passed_over(ip: Ipv4Addr, host: &Host, namespace: &str, only: bool) -> Problem {
+    let meanwhile = match only {
+        true => format!("nothing of namespace {namespace} leaves the cluster"),
+        false => format!("namespace {namespace} leaves by its other egress IPs"),
+    };
+    Problem {
+        object: format!("egress IP {ip}"),
+        reason: format!("its node {} does not answer: until it does, {meanwhile}", host.name),
+    }
 }
 
 /// How a name is looked up in [`Names`].

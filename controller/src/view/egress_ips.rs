@@ -32,22 +32,21 @@ pub(super) struct Request {
     pub(super) ips: Vec<Ipv4Addr>,
 }
 
-/// The egress IPs that a namespace can use, in its order, each with the VTEP of the node that hosts it. Empty: none,
-/// and nothing may leave.
-pub(super) type Usable = Vec<(Ipv4Addr, Ipv4Addr)>;
+/// The egress IPs that a namespace may use, in its order, each with the node that hosts it. Empty: none, and nothing may
+/// leave.
+pub(super) type Usable<'a> = Vec<(Ipv4Addr, &'a Host)>;
 
 /// What each request comes to, by namespace.
 ///
 /// An address is in use if exactly one node lists it and exactly one namespace asks for it, and the same node hosts
 /// no other address of that namespace. A namespace that asks for an address that another one asks for too can use
-/// none at all, even if it has others: who is who would be guessed. Addresses on nodes that cannot be reached are
-/// passed over.
+/// none at all, even if it has others: who is who would be guessed. Whether the node can be reached now is not asked.
 #[must_use]
-pub(super) fn usable(
-    hosts: &[Host],
+pub(super) fn usable<'a>(
+    hosts: &'a [Host],
     requests: &[Request],
     problems: &mut Vec<Problem>,
-) -> BTreeMap<String, Usable> {
+) -> BTreeMap<String, Usable<'a>> {
     let mut hosted: BTreeMap<Ipv4Addr, Vec<&Host>> = BTreeMap::new();
     for host in hosts {
         for ip in &host.ips {
@@ -106,8 +105,8 @@ pub(super) fn usable(
                 }
                 continue;
             }
-            if host.online && !contested && !usable.iter().any(|(known, _)| known == ip) {
-                usable.push((*ip, host.vtep));
+            if !contested && !usable.iter().any(|(known, _)| known == ip) {
+                usable.push((*ip, host));
             }
         }
         result.insert(request.namespace.clone(), usable);
@@ -144,7 +143,7 @@ mod tests {
         let mut outcome = Vec::new();
         for request in requests {
             let pairs = &usable[&request.namespace];
-            outcome.push(pairs.iter().map(|(ip, host)| (ip.octets()[3], host.octets()[3])).collect());
+            outcome.push(pairs.iter().map(|(ip, host)| (ip.octets()[3], host.vtep.octets()[3])).collect());
         }
         (outcome, problems)
     }
@@ -184,15 +183,5 @@ mod tests {
         assert_eq!(problems.len(), 1, "{problems:?}");
         let (usable, _) = outcome(&[host(4, &[100, 101])], &[request(42, &[100]), request(43, &[101])]);
         assert_eq!(usable, [[(100, 4)], [(101, 4)]], "two namespaces may share a node");
-    }
-
-    #[test]
-    fn a_node_out_of_reach_is_passed_over() {
-        let mut hosts = [host(4, &[100]), host(5, &[101])];
-        hosts[0].online = false;
-        let (usable, _) = outcome(&hosts, &[request(42, &[100, 101]), request(43, &[])]);
-        assert_eq!(usable, [vec![(101, 5)], vec![]]);
-        let (usable, _) = outcome(&hosts[..1], &[request(42, &[100])]);
-        assert_eq!(usable, [vec![]]);
     }
 }

@@ -58,6 +58,8 @@ pub struct Inputs {
     pub egress_policies: Vec<EgressPolicy>,
     /// The DNS names that they speak of, in lower case and without a dot at the end.
     pub dns_names: BTreeSet<String>,
+    /// The other nodes by which pods of this one leave under egress IPs, with the addresses of their `tun0`.
+    pub egress_nodes: BTreeMap<String, Ipv4Addr>,
     /// VNIDs with multicast that have pods here.
     pub multicast: Vec<Multicast>,
     /// What could not be taken into account, and why.
@@ -158,6 +160,7 @@ pub fn inputs_knowing(
         egress_ips: Vec::new(),
         egress_policies: Vec::new(),
         dns_names: BTreeSet::new(),
+        egress_nodes: BTreeMap::new(),
         multicast: Vec::new(),
         problems,
     };
@@ -183,8 +186,14 @@ impl Inputs {
             local: &local.keys().copied().collect(),
             names: &known.names,
         };
-        let Egress { ips, policies, names } = egress(state, &tenancy, &around, &mut self.problems);
+        let Egress { ips, policies, names, nodes } = egress(state, &tenancy, &around, &mut self.problems);
         self.dns_names = names;
+        self.egress_nodes = self
+            .nodes
+            .iter()
+            .filter(|node| nodes.contains(&node.name))
+            .map(|node| (node.name.clone(), gateway(node.subnet)))
+            .collect();
         self.egress_ips = ips;
         self.egress_policies = policies;
         self.multicast = local

@@ -1,6 +1,7 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use flowtables::feature::egress_ip::Route;
 use flowtables::pipeline::cookie::Owner;
 use flowtables::walk::{Assumptions, Packet, Walk, walk};
 use openflow::{Field, OfPort};
@@ -242,6 +243,47 @@ fn several_nodes_share_the_traffic_of_a_namespace() {
     assert_eq!(group.buckets.len(), 2);
     let here = inputs(&state, "infra.ocp.cn", &[]).unwrap();
     assert!(View::of(&here).flows().group(0x82_f8b2).is_none(), "what is hosted here leaves here");
+}
+
+#[test]
+fn an_egress_node_that_does_not_answer_is_passed_over() {
+    let hosts = ["infra.ocp.cn", "node1.ocp.cn"];
+    let state = with_egress_ip(&hosts, &["192.168.108.200", "192.168.108.201"]);
+    let route = |node: &str, unreachable: &[&str]| {
+        let unreachable = unreachable.iter().map(|&name| name.to_owned()).collect();
+        let known = Known { unreachable, ..Known::default() };
+        let found = inputs_knowing(&state, node, &offline_ports(&state, node), &known).unwrap();
+        let asked: Vec<_> = found.egress_nodes.into_iter().map(|(name, ip)| format!("{name} {ip}")).collect();
+        let problems: Vec<_> = found.problems.iter().map(ToString::to_string).collect();
+        (found.egress_ips.into_iter().next().unwrap().route, asked, problems)
+    };
+    let (infra, node1) = (Ipv4Addr::new(192, 168, 108, 113), Ipv4Addr::new(192, 168, 108, 111));
+    let both = vec!["infra.ocp.cn 10.129.0.1".to_owned(), "node1.ocp.cn 10.131.0.1".to_owned()];
+    assert_eq!(route("master.ocp.cn", &[]), (Route::Elsewhere(vec![infra, node1]), both.clone(), vec![]));
+    let (to, asked, problems) = route("master.ocp.cn", &["infra.ocp.cn"]);
+    assert_eq!(
+        (to, &asked),
+        (Route::Elsewhere(vec![node1]), &both),
+        "it is asked on, to know when it is back"
+    );
+    assert_eq!(
+        problems,
+        [
+            "egress IP 192.168.108.200: its node infra.ocp.cn does not answer: until it does, namespace kube-public leaves by its \
+          other egress IPs"
+        ]
+    );
+    let (to, asked, problems) = route("master.ocp.cn", &hosts);
+    assert_eq!((to, asked, problems.len()), (Route::Nowhere, both, 2));
+    assert!(problems[0].ends_with("nothing of namespace kube-public leaves the cluster"), "{problems:?}");
+    // Whoever hosts one itself asks nobody, nor does a node without pods of the namespace.
+    let (to, asked, problems) = route("node1.ocp.cn", &["infra.ocp.cn"]);
+    assert!(
+        matches!(to, Route::Here { .. }) && asked.is_empty() && problems.is_empty(),
+        "{to:?} {asked:?} {problems:?}"
+    );
+    let (to, asked, problems) = route("node2.ocp.cn", &[]);
+    assert_eq!((to, asked, problems), (Route::Elsewhere(vec![infra, node1]), vec![], vec![]));
 }
 
 #[test]
