@@ -75,6 +75,12 @@ fn read_files(dir: &Path, previous: &Files) -> (Files, Vec<Problem>) {
         }
     };
     for name in names {
+        // Whoever reads from a pipe or a device may wait for ever.
+        if fs::metadata(dir.join(&name)).is_ok_and(|metadata| !metadata.is_file()) {
+            let reason = "is no regular file: remove it, or give it another name".to_owned();
+            problems.push(Problem { file: Some(name), reason, ..Problem::default() });
+            continue;
+        }
         match fs::read(dir.join(&name)).map(String::from_utf8) {
             Ok(Ok(text)) => {
                 let file = match previous.get(&name) {

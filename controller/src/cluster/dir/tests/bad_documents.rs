@@ -243,15 +243,17 @@ fn every_problem_of_every_file_at_once() {
         ("c.yaml", "\u{0}"),
     ]);
     fs::write(dir.path().join("d.yaml"), b"a: \xff").unwrap();
+    std::os::unix::fs::symlink("/dev/zero", dir.path().join("e.yaml")).unwrap();
     let text = load(dir.path()).unwrap_err().to_string();
     assert_eq!(
         text.replace(dir.path().to_str().unwrap(), "DIR"),
-        "cluster directory DIR: 5 problems:
+        "cluster directory DIR: 6 problems:
   b.yaml, document 1, line 1: this is no valid YAML: unclosed bracket '[' (column 4)
   b.yaml, document 2, line 3: Namespace a: is also in a.yaml, document 1, line 1: remove one of the two
   b.yaml, document 3, line 8: apiVersion: is missing: every object needs apiVersion and kind, such as v1 and Pod
   c.yaml, document 1, line 1: this is no valid YAML: unexpected character: `\\u{0}' (column 1)
-  d.yaml: is no UTF-8 text (byte 3): save it as UTF-8"
+  d.yaml: is no UTF-8 text (byte 3): save it as UTF-8
+  e.yaml: is no regular file: remove it, or give it another name"
     );
 }
 
