@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use flowtables::pipeline::port::FIRST_POD;
+use flowtables::pipeline::port::{FIRST_POD, PODS};
 use k8s_openapi::api::core::v1::Pod;
 use openflow::OfPort;
 
@@ -17,11 +17,12 @@ const PORT_ANNOTATION: &str = "osdn.io/ofport";
 pub fn annotated_port(pod: &Pod) -> Option<OfPort> {
     let text = pod.metadata.annotations.as_ref()?.get(PORT_ANNOTATION)?;
     let port = OfPort(text.parse().ok()?);
-    (FIRST_POD..OfPort(0xff00)).contains(&port).then_some(port)
+    PODS.contains(&port).then_some(port)
 }
 
 /// The pods of `node` that have an address, at the ports they get when started in order: the next free one from
-/// 3 on, in order of creationTimestamp, then namespace and name; the annotation `osdn.io/ofport` fixes one.
+/// 3 on, in order of creationTimestamp, then namespace and name; the annotation `osdn.io/ofport` fixes one, of two pods that
+/// fix the same one that of the first.
 #[must_use]
 pub fn offline_ports(state: &ClusterState, node: &str) -> Vec<PodPort> {
     let mut pods: Vec<(&(String, String), &Pod)> = state
@@ -37,10 +38,11 @@ pub fn offline_ports(state: &ClusterState, node: &str) -> Vec<PodPort> {
     pods.sort_by_key(|(key, pod)| (pod.metadata.creation_timestamp.clone(), *key));
 
     let mut taken: BTreeSet<OfPort> = pods.iter().filter_map(|(_, pod)| annotated_port(pod)).collect();
+    let mut fixed = taken.clone();
     let mut next = FIRST_POD;
     let mut ports = Vec::new();
     for ((namespace, name), pod) in pods {
-        let port = annotated_port(pod).unwrap_or_else(|| {
+        let port = annotated_port(pod).filter(|port| fixed.remove(port)).unwrap_or_else(|| {
             while taken.contains(&next) {
                 next = OfPort(next.0 + 1);
             }

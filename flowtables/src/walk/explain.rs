@@ -144,7 +144,8 @@ fn classify(does: Does, packet: &Packet) -> String {
         }
         TUN0 => "came from the node itself: VNID 0".to_owned(),
         _ if does == Does::Drop => "neither IPv4 nor ARP".to_owned(),
-        pod => format!("came from the pod at {}", port::name(pod)),
+        pod if port::PODS.contains(&pod) => format!("came from the pod at {}", port::name(pod)),
+        other => format!("came from {}, which is no pod's", port::name(other)),
     }
 }
 
