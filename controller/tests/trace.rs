@@ -151,3 +151,67 @@ fn what_is_not_there_is_named() {
         assert_eq!(sdnctl(&cluster, wrong).0, Some(2), "{wrong:?}");
     }
 }
+
+#[test]
+fn render_says_whose_each_flow_is() {
+    let cluster = demo("multitenant", "");
+    let (status, text, _) = sdnctl(&cluster, &["render", "--node", "node2.ocp.cn"]);
+    assert_eq!(status, Some(0));
+    let (status, out, err) = sdnctl(&cluster, &["render", "--node", "node2.ocp.cn", "-o", "json"]);
+    let answer: Value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}{err}"));
+    assert_eq!((status, &answer["node"]), (Some(0), &Value::from("node2.ocp.cn")));
+    let flows = answer["flows"].as_array().unwrap();
+    let lines: Vec<&str> = flows.iter().map(|flow| flow["flow"].as_str().unwrap()).collect();
+    assert_eq!(lines, text.lines().map(str::trim).collect::<Vec<_>>(), "the same flows, in the same order");
+    let of_pod: Vec<u64> = flows
+        .iter()
+        .filter(|flow| flow["owner"] == format!("pod {WEB}"))
+        .map(|flow| flow["table"].as_u64().unwrap())
+        .collect();
+    assert_eq!(of_pod, [20, 20, 25, 40, 70]);
+    assert_eq!((&flows[0]["table"], &flows[0]["priority"]), (&Value::from(0), &Value::from(1000)));
+    let (status, yaml, _) = sdnctl(&cluster, &["render", "--node", "node2.ocp.cn", "-o", "yaml"]);
+    assert!(status == Some(0) && yaml.contains("node: node2.ocp.cn"), "{yaml}");
+}
+
+#[test]
+fn one_open_vswitch_is_not_taken_for_that_of_every_node() {
+    let cluster = demo("multitenant", "");
+    for command in ["diff", "flows", "status"] {
+        let (status, _, err) = sdnctl(&cluster, &[command]);
+        assert_eq!(status, Some(2), "{command}: {err}");
+        assert!(
+            err.contains(
+                "which node does this Open vSwitch belong to? Say --node with one of infra.ocp.cn, master.ocp.cn"
+            ),
+            "{err}"
+        );
+    }
+    let (status, _, err) = sdnctl(&cluster, &["render"]);
+    assert_eq!(status, Some(2));
+    assert!(
+        err.contains(
+            "which node? Say --node with one of infra.ocp.cn, master.ocp.cn, node1.ocp.cn, node2.ocp.cn"
+        ),
+        "{err}"
+    );
+}
+
+#[test]
+fn a_packet_is_read_as_the_switch_reads_it() {
+    let cluster = demo("multitenant", "");
+    let trace = |flow: &str| sdnctl(&cluster, &["trace", "--node", "node2.ocp.cn", flow]);
+    let (status, out, err) = trace("in_port=tun0,ip,nw_src=10.130.0.1,nw_dst=10.130.0.5,ct_state=trk");
+    assert!(status == Some(0) && out.contains("came from the node itself"), "{out}{err}");
+    for (flow, said) in [
+        ("in_port=4,in_port=5,ip", "in_port is there twice: a packet has one"),
+        ("in_port=4,tcp,udp", "tcp and udp: a packet is of one protocol"),
+        ("in_port=eth0,ip", "expected a port number or name, found `eth0`"),
+        ("in_port=4,ip,nw_src=1.2.3.400", "expected an IPv4 address, found `1.2.3.400`"),
+    ] {
+        let (status, _, err) = trace(flow);
+        assert!(status == Some(2) && err.contains(said), "{flow}: {err}");
+    }
+    let (status, out, _) = trace("in_port=LOCAL,ip,ct_state=trk");
+    assert!(status == Some(0) && out.contains("came from LOCAL, which is no pod's"), "{out}");
+}

@@ -26,7 +26,7 @@ pub struct Args {
 /// # Errors
 /// When a node's cluster state, ovsdb-server or ovs-vswitchd cannot be read.
 pub async fn run(args: Args) -> anyhow::Result<Exit> {
-    let nodes = args.target.nodes()?;
+    let nodes = args.target.live_nodes()?;
     let mut diffs = Vec::new();
     for node in &nodes {
         diffs.push((node.name.as_str(), compare(node).await?));

@@ -35,7 +35,7 @@ pub struct Args {
 /// When a node's cluster state, ovsdb-server or ovs-vswitchd cannot be read.
 pub async fn run(args: Args) -> anyhow::Result<Exit> {
     let mut rows = Vec::new();
-    for node in args.target.nodes()? {
+    for node in args.target.live_nodes()? {
         let names = names(view(&node.live().await?).flows());
         let stats = node.switch().await?.dump_flows(FlowStatsRequest::default()).await?;
         for stats in stats {

@@ -51,7 +51,7 @@ struct NodeStatus {
 /// When there is no such cluster, lab or node. What is wrong with a node is no error but the answer.
 pub async fn run(args: Args) -> anyhow::Result<Exit> {
     let mut nodes = Vec::new();
-    for node in args.target.nodes()? {
+    for node in args.target.live_nodes()? {
         nodes.push(status(&node).await);
     }
     let ready = nodes.iter().all(|node| node.reasons.is_empty());

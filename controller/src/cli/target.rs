@@ -135,19 +135,36 @@ impl Target {
         Node { name, state: Arc::clone(state), known: Known::default(), ovs_dir, cni_socket }
     }
 
+    /// Whether each node's own Open vSwitch can be asked. Outside of a lab it is only that of the machine itself.
+    #[must_use]
+    pub fn has_every_switch(&self) -> bool {
+        self.cluster.lab().is_some() && self.ovs_dir.is_none()
+    }
+
+    /// Every node that is meant, to have its Open vSwitch asked.
+    ///
+    /// # Errors
+    /// As [`Target::nodes`], and when there are several, none is named, and there is one Open vSwitch for all.
+    pub fn live_nodes(&self) -> anyhow::Result<Vec<Node>> {
+        let nodes = self.nodes()?;
+        if nodes.len() > 1 && !self.has_every_switch() {
+            return Err(which("which node does this Open vSwitch belong to?", &nodes));
+        }
+        Ok(nodes)
+    }
+
     /// The one node that is meant.
     ///
     /// # Errors
     /// As [`Target::nodes`], and when there are several and none is named.
     pub fn one_node(&self) -> anyhow::Result<Node> {
         let mut nodes = self.nodes()?;
-        match (nodes.pop(), nodes.is_empty()) {
-            (Some(node), true) => Ok(node),
-            (Some(last), false) => {
-                let names = nodes.iter().chain([&last]).map(|node| node.name.as_str()).collect::<Vec<_>>();
-                Err(WrongUse(format!("which node? Say --node with one of {}", names.join(", "))).into())
+        match nodes.pop() {
+            Some(node) if nodes.is_empty() => Ok(node),
+            last => {
+                nodes.extend(last);
+                Err(which("which node?", &nodes))
             }
-            (None, _) => bail!("the cluster has no nodes"),
         }
     }
 }
@@ -205,6 +222,11 @@ impl Node {
             format!("no answer from the bridge at {}: is ovs-vswitchd running?", socket.display())
         })
     }
+}
+
+fn which(question: &str, nodes: &[Node]) -> anyhow::Error {
+    let names = nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>().join(", ");
+    WrongUse(format!("{question} Say --node with one of {names}")).into()
 }
 
 /// Says on standard error what is left out.

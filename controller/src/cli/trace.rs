@@ -1,12 +1,12 @@
 //! `sdnctl trace`: a packet's way, table by table, in words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use anyhow::{Context, bail};
-use flowtables::pipeline::port::{self, VXLAN0};
+use flowtables::pipeline::port::{self, TUN0, VXLAN0};
 use flowtables::walk::{Assumptions, Packet, Walk, ct_state_text, parse_ct_state, walk};
-use openflow::{Field, Match};
+use openflow::{Field, Match, OfPort};
 use serde_json::{Value, json};
 
 use super::output::OutputArgs;
@@ -77,7 +77,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         return journey::run(&args, from, to).await;
     }
     let flow = args.flow.unwrap_or_default();
-    let packet: Match = flow.parse().map_err(|error| WrongUse(format!("{error}")))?;
+    let packet = packet(&flow).map_err(WrongUse)?;
     let node = args.target.one_node()?.with(args.tun0);
     let inputs = if args.live { node.live().await? } else { node.offline()? };
     let assumptions = Assumptions { ct_next: args.ct_next, ..Assumptions::default() };
@@ -104,6 +104,35 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     }
     Ok(if differences.is_empty() { Exit::Done } else { Exit::No })
 }
+
+/// Reads a packet. As `ofproto/trace` does, and unlike a flow's match, it takes the names of ports, and nothing twice.
+fn packet(flow: &str) -> Result<Match, String> {
+    let mut numbered = Vec::new();
+    let mut keys = BTreeSet::new();
+    for part in flow.split(',') {
+        let part = part.trim();
+        let (key, value) = part.split_once('=').unwrap_or((part, ""));
+        if !key.is_empty() && !keys.insert(key) {
+            return Err(format!("{key} is there twice: a packet has one"));
+        }
+        let port = [VXLAN0, TUN0].into_iter().find(|&port| port::name(port) == value.trim_matches('"'));
+        match port {
+            Some(OfPort(number)) if key == "in_port" => numbered.push(format!("{key}={number}")),
+            _ => numbered.push(part.to_owned()),
+        }
+    }
+    let protocols: Vec<&str> = keys.iter().copied().filter(|key| PROTOCOLS.contains(key)).collect();
+    if let [one, other, ..] = protocols.as_slice() {
+        return Err(format!("{one} and {other}: a packet is of one protocol"));
+    }
+    numbered.join(",").parse().map_err(|error| format!("{error}"))
+}
+
+/// The words of flow syntax that say what a packet is.
+const PROTOCOLS: [&str; 15] = [
+    "ip", "ipv6", "tcp", "tcp6", "udp", "udp6", "sctp", "sctp6", "icmp", "icmp6", "arp", "rarp", "mpls",
+    "mplsm", "eth",
+];
 
 /// The switch's own trace of a packet, read and as text. Of the assumptions, `ct_next` counts: the switch too takes a new
 /// connection where nothing else is said.
@@ -138,6 +167,8 @@ pub fn differences(walk: &Walk, live: &SwitchTrace) -> Vec<String> {
     differ("path", format!("{:?}", walk.path()), format!("{:?}", live.path));
     differ("output", format!("{:?}", outputs(walk)), format!("{:?}", live.outputs));
     differ("registers", format!("{:?}", registers(walk)), format!("{:?}", live.registers));
+    let mark = walk.packet.get(Field::PKT_MARK);
+    differ("mark", format!("{mark:#x}"), format!("{:#x}", live.mark));
     // The switch tells of a tunnel header when it is written, whether or not the packet then leaves with it.
     if live.tunnel.is_some() && live.outputs.contains(&VXLAN0.0) {
         let tunnel = tunnel(walk).map(|(id, dst)| (id, dst.to_string()));
@@ -228,12 +259,11 @@ fn document(walk: &Walk) -> Value {
             })
         })
         .collect();
-    let all_registers: BTreeMap<String, u64> = (0..3)
-        .filter_map(|n| {
-            let field = Field::reg(n)?;
-            Some((field.name().to_owned(), u64::try_from(walk.packet.get(field)).ok()?))
-        })
-        .collect();
+    // Those that the pipeline always uses, whatever they hold.
+    let mut all_registers = registers(walk);
+    for name in ["reg0", "reg1", "reg2"] {
+        all_registers.entry(name.to_owned()).or_default();
+    }
     let verdict = match &walk.not_walked {
         Some(why) => json!({ "notWalked": why, "output": outputs(walk) }),
         None if walk.is_drop() => json!({ "drop": walk.drop_reason }),

@@ -196,6 +196,12 @@ impl Journey<'_> {
     /// A node's flows, rendered when the packet first comes by.
     async fn stop(&mut self, name: &str) -> anyhow::Result<&Stop> {
         if !self.nodes.contains_key(name) {
+            if self.args.live && !self.nodes.is_empty() && !self.args.target.has_every_switch() {
+                bail!(
+                    "the packet goes on to node {name}, whose Open vSwitch cannot be asked from here: leave --live out to \
+                     have its flows worked out"
+                );
+            }
             let node = self.args.target.place(name.to_owned(), &self.state).with(self.args.tun0);
             let inputs = if self.args.live { node.live().await } else { node.offline() };
             let inputs = inputs.with_context(|| format!("node {name}"))?;
