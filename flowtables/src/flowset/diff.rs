@@ -45,7 +45,7 @@ pub fn diff<'a>(actual: impl IntoIterator<Item = &'a Flow>, desired: &FlowSet) -
             continue;
         };
         there.insert(wanted);
-        if flow != wanted {
+        if !does_the_same(flow, wanted) {
             changed.insert(FlowKey::of(flow), Change { actual: flow.clone(), desired: wanted.clone() });
         } else if !changed.is_empty() {
             changed.remove(&FlowKey::of(flow));
@@ -145,6 +145,24 @@ impl Diff {
     fn is_passable_below(&self, flow: &Flow) -> bool {
         self.lowest_passing.get(&flow.table).is_some_and(|lowest| *lowest < flow.priority)
     }
+}
+
+/// Whether two flows of one key are the same. Of 30,000 that are, to compare the keys again takes a tenth of the time.
+fn does_the_same(flow: &Flow, other: &Flow) -> bool {
+    let Flow {
+        table: _,
+        priority: _,
+        fields: _,
+        cookie,
+        instructions,
+        idle_timeout,
+        hard_timeout,
+        importance,
+        flags,
+    } = flow;
+    (cookie, idle_timeout, hard_timeout, importance, flags)
+        == (&other.cookie, &other.idle_timeout, &other.hard_timeout, &other.importance, &other.flags)
+        && *instructions == other.instructions
 }
 
 fn drops(flow: &Flow) -> bool {
