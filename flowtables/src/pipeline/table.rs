@@ -157,7 +157,7 @@ tables! {
     EgressRouting = 100, "egress_routing", Egress, Miss::Goto(Table::EgressPolicy),
         "Packets that leave the cluster. A namespace with an egress IP leaves by the node that hosts the address: \
          here, with a mark by which the node's firewall rewrites the source; or through the tunnel; and not at all \
-         where no node has the address. Replies to who called from outside leave as they were asked for, and name \
+         where no node that answers has the address. Replies to who called from outside leave as they were asked for, and name \
          resolution at the node itself is always allowed.";
     /// EgressNetworkPolicy, then out of tun0.
     EgressPolicy = 101, "egress_policy", Egress, Miss::Output(port::TUN0),
