@@ -213,10 +213,11 @@ fn a_new_vnid_takes_effect_without_a_restart(lab: &Lab) -> anyhow::Result<()> {
 pub(crate) struct Pinging(std::process::Child);
 
 impl Pinging {
-    /// A hundred packets a second for `seconds`.
+    /// A hundred packets a second for `seconds`. Late is not lost: while its database is away a switch in user space stands
+    /// still for a second, sometimes two, and then sends on what has come meanwhile.
     pub(crate) fn start(lab: &Lab, from: &str, to: &str, seconds: u32) -> anyhow::Result<Self> {
         let count = (seconds * 100).to_string();
-        let mut ping: Command = lab.inside(from, &["ping", "-q", "-i", "0.01", "-c", &count, "-W", "1", to]);
+        let mut ping: Command = lab.inside(from, &["ping", "-q", "-i", "0.01", "-c", &count, "-W", "5", to]);
         Ok(Self(ping.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?))
     }
 
