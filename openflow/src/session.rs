@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
-use crate::message::{self, ErrorCode, ErrorMsg, HEADER_LEN, Hello, Message, VERSION};
+use crate::message::{self, ErrorCode, ErrorMsg, HEADER_LEN, Hello, Message, MessageType, VERSION};
 use crate::wire::{DecodeError, EncodeError};
 use crate::{Envelope, MultipartReply};
 
@@ -169,6 +169,13 @@ impl Session {
 
     /// Cuts one message off the stream.
     fn next_frame(&mut self) -> Option<BytesMut> {
+        // What begins with anything else has no length either: of another protocol all of it might never come.
+        if let (State::AwaitHello, Some(&kind)) = (self.state, self.received.get(1))
+            && !matches!(MessageType(kind), MessageType::HELLO | MessageType::ERROR)
+        {
+            self.close(CloseReason::NotOpenFlow);
+            return Some(BytesMut::new());
+        }
         let &[_, _, high, low, ..] = &self.received[..] else { return None };
         let len = u16::from_be_bytes([high, low]);
         if usize::from(len) < HEADER_LEN {

@@ -285,7 +285,7 @@ async fn peers_of_other_versions_and_protocols_are_reported() {
         // OpenFlow 1.5, with a bitmap that has 1.4 and 1.5 only.
         (&[6, 0, 0, 16, 0, 0, 0, 1, 0, 1, 0, 8, 0, 0, 0, 0x60], "(it offers up to version 0x06)"),
         (&[4, 20, 0, 8, 0, 0, 0, 1], "its first message is no hello"),
-        (b"GET / HTTP/1.1\r\n\r\n", "sent no hello in time"),
+        (b"GET / HTTP/1.1\r\n\r\n", "its first message is no hello"),
         (b"\x00\x00\x00\x00\x00\x00\x00\x00", "a message header with length 0"),
         (&[], "sent no hello in time"),
     ] {

@@ -65,7 +65,10 @@ fn first_message_must_be_a_hello() {
     assert_eq!(session.poll(now), Some(Event::Closed(CloseReason::NotOpenFlow)));
     let (mut session, now) = start();
     session.receive(b"HTTP/1.1 400 Bad Request\r\n", now);
-    // 0x5450 bytes are announced; the rest never comes.
+    // 0x5450 bytes are announced, of which the rest never comes.
+    assert_eq!(session.poll(now), Some(Event::Closed(CloseReason::NotOpenFlow)));
+    let (mut session, now) = start();
+    session.receive(&[4, 0, 0], now);
     assert_eq!(session.poll(now), None);
     assert_eq!(session.poll(now + Duration::from_secs(10)), Some(Event::Closed(CloseReason::HelloTimeout)));
 }
