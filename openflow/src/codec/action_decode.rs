@@ -226,7 +226,11 @@ fn take_set_field(r: &mut Reader<'_>, may_mask: bool, out: &mut Vec<Action>) -> 
         return Err(payload.invalid(ErrorCode::BAC_BAD_SET_ARGUMENT));
     }
     let full = field.full_mask();
-    out.extend(canonical_set_field(field, value & full, mask.unwrap_or(full) & full));
+    let value = value & full;
+    match mask.map(|mask| mask & full) {
+        Some(mask) if mask != full => out.extend(canonical_set_field(field, value, mask)),
+        _ => out.push(Action::SetField { field, value, mask: full }),
+    }
     Ok(Taken::Yes)
 }
 
