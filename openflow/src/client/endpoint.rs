@@ -29,7 +29,7 @@ pub enum Endpoint {
     Unix(PathBuf),
     /// Host (a name or an address) and port.
     Tcp(String, u16),
-    /// The same under TLS; needs [`SwitchOptions::tls`].
+    /// The same under TLS; needs [`crate::SwitchOptions::tls`].
     Tls(String, u16),
 }
 

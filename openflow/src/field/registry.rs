@@ -227,7 +227,7 @@ fields! {
     XXREG3 "xxreg3": 128 bits in 16, Hexadecimal, mask, rw, None, [NXM_NX 114 "NXM_NX_XXREG3"];
     /// Mark of the packet in the host's network stack (`skb->mark`).
     PKT_MARK "pkt_mark": 32 bits in 4, Hexadecimal, mask, rw, None, [NXM_NX 33 "NXM_NX_PKT_MARK"];
-    /// Connection state, see [`crate::CtState`].
+    /// Connection state: bits new 1, est 2, rel 4, rpl 8, inv 16, trk 32, snat 64, dnat 128.
     CT_STATE "ct_state": 32 bits in 4, CtState, mask, ro, None, [NXM_NX 105 "NXM_NX_CT_STATE"];
     CT_ZONE "ct_zone": 16 bits in 2, Hexadecimal, exact, ro, None, [NXM_NX 106 "NXM_NX_CT_ZONE"];
     CT_MARK "ct_mark": 32 bits in 4, Hexadecimal, mask, rw, None, [NXM_NX 107 "NXM_NX_CT_MARK"];
