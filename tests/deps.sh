@@ -19,6 +19,8 @@ need ethtool ethtool
 if [ "${1-}" = test ]; then
     # Beside the API server, which tests/kube/build.sh builds.
     need etcd etcd-server
+    # In the image; a test looks up which package has it.
+    need modprobe kmod
 fi
 
 if [ "${1-}" = bench ]; then
