@@ -33,7 +33,9 @@ mod order;
 mod plan;
 mod renumbering;
 mod reservations;
+mod status;
 mod subnets;
+mod usage;
 mod vnids;
 
 pub use controller::{Controller, ControllerError};
@@ -41,6 +43,8 @@ pub use in_kubernetes::{Election, InKubernetes};
 pub use plan::{Action, Allocation, Change, Notice, Problem};
 pub use renumbering::ChangeNetwork;
 pub use reservations::Reservations;
+pub use status::{Status, Vitals};
+pub use usage::{EgressIps, Subnets, Usage, Vnids};
 
 use crate::api::{CLUSTER_NETWORK_NAME, NetworkConfig};
 use crate::cluster::ClusterState;

@@ -8,14 +8,17 @@
 //! | [`allocator`] | the cluster controller: HostSubnets and VNIDs |
 //! | [`view`] | what one node must know, as inputs of the pipeline's features |
 //! | [`node`] | the node agent |
+//! | [`admin`], [`metrics`] | health, state and metrics of a program that runs, over HTTP |
 //! | [`lab`] | a cluster on one machine |
 //! | [`cli`] | the commands of `sdnctl` |
 
+pub mod admin;
 pub mod allocator;
 pub mod api;
 pub mod cli;
 pub mod cluster;
 pub mod lab;
+pub mod metrics;
 pub mod node;
 pub mod view;
 

@@ -15,16 +15,7 @@ use tempfile::TempDir;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-const NETWORK: &str = "\
-apiVersion: network.openshift.io/v1
-kind: ClusterNetwork
-metadata: {name: default}
-network: 10.128.0.0/14
-hostsubnetlength: 9
-clusterNetworks: [{CIDR: 10.128.0.0/14, hostSubnetLength: 9}]
-serviceNetwork: 172.30.0.0/16
-pluginName: multitenant
-";
+const NETWORK: &str = include_str!("network.yaml");
 
 fn node(number: usize) -> String {
     format!(
@@ -43,6 +34,8 @@ fn cluster(files: &[(&str, &str)]) -> TempDir {
 
 fn sdn_controller(cluster: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sdn-controller"));
+    // Several run at once.
+    command.args(["--admin-address", "none", "--metrics-address", "none"]);
     command.arg("--cluster").arg(cluster).env_remove("RUST_LOG").stdin(Stdio::null());
     command
 }

@@ -57,7 +57,7 @@ pub fn component(name: &str) -> anyhow::Result<PathBuf> {
 /// An API server with its etcd, gone with all it holds when dropped.
 pub struct ControlPlane {
     dir: tempfile::TempDir,
-    authority: CertifiedIssuer<'static, KeyPair>,
+    authority: Mutex<CertifiedIssuer<'static, KeyPair>>,
     etcd: Child,
     api_server: Mutex<Option<Child>>,
     etcd_port: u16,
@@ -95,23 +95,66 @@ impl ControlPlane {
                 // Nothing here needs to outlive the machine.
                 .arg("--unsafe-no-fsync"),
         )?;
+        let authority = Mutex::new(authority);
         let plane = Self { dir, authority, etcd, api_server: Mutex::new(None), etcd_port, port };
-        plane.write("ca.crt", &plane.authority.pem())?;
-        let (certificate, key) = plane.certificate("kube-apiserver", None, true)?;
-        plane.write("server.crt", &certificate)?;
-        plane.write("server.key", &key)?;
         let accounts = KeyPair::generate()?;
         plane.write("accounts.key", &accounts.serialize_pem())?;
         plane.write("accounts.pub", &accounts.public_key_pem())?;
-        let (certificate, key) = plane.certificate("admin", Some(ADMINISTRATORS), false)?;
-        let (certificate, key) = (plane.write("admin.crt", &certificate)?, plane.write("admin.key", &key)?);
-        plane.write_kubeconfig(
-            "admin",
-            &format!("client-certificate: {}\n    client-key: {}", certificate.display(), key.display()),
-        )?;
+        plane.write_certificates()?;
+        let path = |name: &str| plane.path(name).display().to_string();
+        let admin =
+            format!("client-certificate: {}\n    client-key: {}", path("admin.crt"), path("admin.key"));
+        plane.write_kubeconfig("admin", &admin)?;
         plane.write("audit.yaml", AUDIT)?;
         plane.start_api_server()?;
         Ok(plane)
+    }
+
+    /// What the authority vouches for: itself, the API server, and the administrator.
+    fn write_certificates(&self) -> anyhow::Result<()> {
+        let pem = self.authority().pem();
+        self.write("ca.crt", &pem)?;
+        for (name, subject, group) in
+            [("server", "kube-apiserver", None), ("admin", "admin", Some(ADMINISTRATORS))]
+        {
+            let (certificate, key) = self.certificate(subject, group, name == "server")?;
+            self.write(&format!("{name}.crt"), &certificate)?;
+            self.write(&format!("{name}.key"), &key)?;
+        }
+        Ok(())
+    }
+
+    /// Restarts the API server with certificates of another authority; returns when it is ready. Who knows the old one only
+    /// does not trust it.
+    ///
+    /// # Errors
+    /// As [`ControlPlane::start_api_server`].
+    pub fn replace_authority(&self) -> anyhow::Result<()> {
+        *self.authority() = authority()?;
+        self.write_certificates()?;
+        self.kill_api_server();
+        self.start_api_server()
+    }
+
+    fn authority(&self) -> std::sync::MutexGuard<'_, CertifiedIssuer<'static, KeyPair>> {
+        self.authority.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Makes etcd forget all that was before: who wants to hear what has happened since gets 410 Gone.
+    ///
+    /// # Errors
+    /// etcd does not answer, or refuses.
+    pub fn compact(&self) -> anyhow::Result<()> {
+        let here = Path::new("/proc/self/ns/net");
+        let post = |path: &str, body: &str| -> anyhow::Result<Value> {
+            let (code, answer) = crate::http::ask(here, self.etcd_port, "POST", path, body)?;
+            anyhow::ensure!(code == 200, "{path}: {code} {answer}");
+            Ok(serde_json::from_str(&answer)?)
+        };
+        let status = post("/v3/maintenance/status", "{}")?;
+        let revision = status["header"]["revision"].as_str().context("no revision")?;
+        post("/v3/kv/compaction", &format!(r#"{{"revision": "{revision}", "physical": true}}"#))?;
+        Ok(())
     }
 
     /// Starts the API server again after [`ControlPlane::kill_api_server`]; returns when it is ready.
@@ -191,8 +234,19 @@ impl ControlPlane {
         let Caller::ServiceAccount(namespace, name) = caller else {
             return Ok(self.dir.path().join("admin.kubeconfig"));
         };
+        self.write_kubeconfig(
+            &format!("{namespace}-{name}"),
+            &format!("token: {}", self.token(namespace, name)?),
+        )
+    }
+
+    /// A new token of a pod's account.
+    ///
+    /// # Errors
+    /// When the account does not exist.
+    pub fn token(&self, namespace: &str, name: &str) -> anyhow::Result<String> {
         let token = run(self.kubectl(Caller::Admin)?.args(["create", "token", name, "-n", namespace]))?;
-        self.write_kubeconfig(&format!("{namespace}-{name}"), &format!("token: {}", token.trim()))
+        Ok(token.trim().to_owned())
     }
 
     /// `kubectl` as `caller`, to be given arguments.
@@ -319,7 +373,8 @@ impl ControlPlane {
             ExtendedKeyUsagePurpose::ClientAuth
         }];
         let key = KeyPair::generate()?;
-        Ok((params.signed_by(&key, &self.authority)?.pem(), key.serialize_pem()))
+        let authority = self.authority();
+        Ok((params.signed_by(&key, &*authority)?.pem(), key.serialize_pem()))
     }
 }
 
@@ -339,8 +394,11 @@ fn authority() -> anyhow::Result<CertifiedIssuer<'static, KeyPair>> {
     Ok(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?)
 }
 
-/// A port that nobody listens on now.
-fn free_port() -> anyhow::Result<u16> {
+/// A port of loopback that nobody listens on now.
+///
+/// # Errors
+/// There is none.
+pub fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 

@@ -9,6 +9,7 @@ use tracing::{debug, info, warn};
 use super::in_directory::InDirectory;
 use super::in_kubernetes::{Election, InKubernetes};
 use super::plan::Problem;
+use super::status::Vitals;
 use crate::cluster::dir::WriteError;
 use crate::cluster::kube::{self, KubeError};
 use crate::cluster::{ClusterLocation, SourceError};
@@ -72,10 +73,16 @@ impl Controller {
     ///
     /// # Errors
     /// Cluster state can't be had.
-    pub async fn open(location: &ClusterLocation, election: Election) -> Result<Self, ControllerError> {
+    pub async fn open(
+        location: &ClusterLocation,
+        election: Election,
+        vitals: Vitals,
+    ) -> Result<Self, ControllerError> {
         match location {
-            ClusterLocation::Dir(dir) => Ok(Self::Dir(InDirectory::open(dir)?)),
-            ClusterLocation::Kube => Ok(Self::Kube(InKubernetes::new(kube::connect().await?, election))),
+            ClusterLocation::Dir(dir) => Ok(Self::Dir(InDirectory::open(dir, vitals)?)),
+            ClusterLocation::Kube => {
+                Ok(Self::Kube(InKubernetes::new(kube::connect().await?, election, vitals)))
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
@@ -11,6 +11,9 @@ use tracing::{error, info};
 use super::allocate;
 use super::controller::{ControllerError, MOST_ROUNDS, report};
 use super::plan::{Action, Allocation, Problem};
+use super::reservations::Reservations;
+use super::status::Vitals;
+use super::usage::Usage;
 use crate::cluster::SourceError;
 use crate::cluster::dir::{DirLock, DirSource, DirWriter, WriteError};
 
@@ -25,6 +28,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(30);
 pub struct InDirectory {
     source: DirSource,
     writer: DirWriter,
+    vitals: Vitals,
 }
 
 impl InDirectory {
@@ -32,9 +36,9 @@ impl InDirectory {
     ///
     /// # Errors
     /// Cluster state can't be had.
-    pub fn open(dir: &Path) -> Result<Self, ControllerError> {
+    pub fn open(dir: &Path, vitals: Vitals) -> Result<Self, ControllerError> {
         let source = DirSource::open(dir).map_err(SourceError::from)?;
-        Ok(Self { source, writer: DirWriter::new(dir) })
+        Ok(Self { source, writer: DirWriter::new(dir), vitals })
     }
 
     /// Allocates until nothing is left to do, and returns what stands in the way of the rest.
@@ -69,15 +73,23 @@ impl InDirectory {
         let mut snapshots = self.source.watch();
         let mut known = Vec::new();
         let mut retry = FIRST_RETRY;
+        // Others that work in the directory are kept away by a lock, change by change.
+        self.vitals.takes_part();
+        self.vitals.leads(true);
         loop {
             let snapshot = snapshots.borrow_and_update().clone();
             if snapshot.problem.is_none() {
+                let began = Instant::now();
                 let allocation = allocate(&snapshot.state);
                 if allocation.changes.is_empty() {
                     // Only now: a problem may solve itself as deletions make room.
+                    let usage = Usage::of(&snapshot.state, &Reservations::default());
+                    self.vitals.round_done(began.elapsed(), usage, Some(&allocation.problems));
                     report(&mut known, allocation.problems);
                 } else if let Err(err) = self.round().await {
-                    error!("nothing allocated, next try in {retry:?}: {}", crate::causes(&err));
+                    let why = crate::causes(&err);
+                    error!("nothing allocated, next try in {retry:?}: {why}");
+                    self.vitals.round_failed(why);
                     // Cancel-safe: a change that is seen meanwhile stays marked as seen, and is looked at right after.
                     wait(&mut snapshots, retry).await?;
                     retry = (retry * 2).min(LONGEST_RETRY);
@@ -91,14 +103,18 @@ impl InDirectory {
 
     /// Locks the cluster, allocates from what it is now, and writes the changes.
     async fn round(&self) -> Result<Allocation, ControllerError> {
-        let writer = self.writer.clone();
+        let (writer, vitals) = (self.writer.clone(), self.vitals.clone());
+        let began = Instant::now();
         spawn_blocking(move || {
             let mut lock = writer.lock()?;
-            let allocation = allocate(lock.state().map_err(|err| SourceError::Dir(err.clone()))?);
+            let state = lock.state().map_err(|err| SourceError::Dir(err.clone()))?;
+            let (allocation, usage) = (allocate(state), Usage::of(state, &Reservations::default()));
             for change in &allocation.changes {
                 write(&mut lock, change)?;
                 info!(object = %change.object, "{change}");
+                vitals.changed(change);
             }
+            vitals.round_done(began.elapsed(), usage, None);
             Ok(allocation)
         })
         .await?

@@ -12,11 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::runtime::events::EventType;
 use kube::{Client, Error};
 use kube_lease_manager::{LeaseCreateMode, LeaseManager, LeaseManagerBuilder};
 use tokio::sync::watch;
@@ -27,7 +28,10 @@ use super::allocate_beside;
 use super::controller::{ControllerError, MOST_ROUNDS, report};
 use super::plan::{Action, Change, Notice, Problem};
 use super::reservations::Reservations;
+use super::status::Vitals;
+use super::usage::Usage;
 use crate::api::ObjectRef;
+use crate::cluster::kube::events::Events;
 use crate::cluster::kube::{self as cluster, Interest, KubeSource};
 use crate::cluster::{ClusterState, Snapshot};
 
@@ -59,9 +63,6 @@ const JOIN: Duration = Duration::from_secs(1);
 /// Annotation of the ConfigMap: who wrote it last, for people.
 const HOLDER: &str = "network.openshift.io/holder";
 
-/// Longest text of an event, in characters; the API server refuses more than 1024 bytes.
-const MOST_OF_A_NOTE: usize = 1000;
-
 /// How the leader is elected.
 #[derive(Clone, Debug)]
 pub struct Election {
@@ -77,12 +78,14 @@ pub struct Election {
 pub struct InKubernetes {
     client: Client,
     election: Election,
+    vitals: Vitals,
 }
 
 /// What a leader knows beyond the cluster's state.
 struct Term<'a> {
     client: &'a Client,
-    reporter: Reporter,
+    vitals: &'a Vitals,
+    events: Events,
     config_maps: Api<ConfigMap>,
     /// The reservations as they stand in the ConfigMap, and its version.
     reservations: Reservations,
@@ -92,8 +95,8 @@ struct Term<'a> {
 
 impl InKubernetes {
     /// A controller that takes part in an election.
-    pub fn new(client: Client, election: Election) -> Self {
-        Self { client, election }
+    pub fn new(client: Client, election: Election, vitals: Vitals) -> Self {
+        Self { client, election, vitals }
     }
 
     /// Allocates until nothing is left to do, elected or not, and returns what stands in the way of the rest.
@@ -126,6 +129,7 @@ impl InKubernetes {
             candidate = self.candidate() => candidate,
         };
         let (mut leads, election) = candidate.watch().await;
+        self.vitals.takes_part();
         info!(identity = %self.election.identity, "waiting to be elected");
         let work = async {
             loop {
@@ -134,22 +138,44 @@ impl InKubernetes {
                     continue;
                 }
                 info!("elected");
+                self.vitals.leads(true);
                 tokio::select! {
                     // Dropping the work is safe at every await: each write is atomic, and numbers are noted before.
                     changed = leads.changed() => changed.map_err(|_| ControllerError::SourceEnded)?,
                     () = self.lead() => {}
                 }
+                self.vitals.leads(false);
                 info!("no longer the leader");
             }
         };
         let result = tokio::select! {
             () = &mut stop => Ok(()),
             result = work => result,
+            never = self.keep_the_lease() => match never {},
         };
         // Without a receiver the election ends and gives the Lease back, so that the next one need not wait for its end.
         drop(leads);
         let _ = tokio::time::timeout(SEEN, election).await;
         result
+    }
+
+    /// Makes the Lease again when somebody has deleted it: without, nobody could be elected any more.
+    async fn keep_the_lease(&self) -> std::convert::Infallible {
+        let leases: Api<Lease> = Api::namespaced(self.client.clone(), &self.election.namespace);
+        let lease = Lease {
+            metadata: ObjectMeta { name: Some(LEASE.to_owned()), ..ObjectMeta::default() },
+            ..Lease::default()
+        };
+        loop {
+            tokio::time::sleep(Duration::from_secs(self.election.lease_seconds.into())).await;
+            // Failures are the election's to report; here the next look is the next try.
+            if let Ok(None) = leases.get_opt(LEASE).await {
+                match leases.create(&PostParams::default(), &lease).await {
+                    Ok(_) => warn!("the Lease {LEASE} was deleted, and is there again"),
+                    Err(err) => debug!("the Lease {LEASE} is gone: {}", crate::causes(&err)),
+                }
+            }
+        }
     }
 
     /// Joins the election, which makes the Lease if there is none. Tries until it succeeds.
@@ -173,35 +199,58 @@ impl InKubernetes {
 
     /// Allocates after every change, without end.
     async fn lead(&self) {
-        let mut retry = RETRY.0;
+        let mut pause = Pause::default();
         let mut known = Vec::new();
         loop {
             let began = Instant::now();
             let Err(err) = self.follow(&mut known).await;
+            // Two that overtake each other again and again must not do so as fast as they can.
             if began.elapsed() > RETRY.1 {
-                retry = RETRY.0;
+                pause = Pause::default();
             }
-            error!("next try in {retry:?}: {}", crate::causes(&err));
-            tokio::time::sleep(retry).await;
-            retry = (retry * 2).min(RETRY.1);
+            self.failed(&err, &mut pause).await;
         }
     }
 
-    /// Allocates after every change until something fails.
+    /// Says what has failed, and waits before the next try.
+    async fn failed(&self, err: &ControllerError, pause: &mut Pause) {
+        let (why, pause) = (crate::causes(err), pause.next());
+        error!("next try in {pause:?}: {why}");
+        self.vitals.round_failed(why);
+        tokio::time::sleep(pause).await;
+    }
+
+    /// Allocates after every change until it can't go on with what it has.
     async fn follow(&self, known: &mut Vec<Problem>) -> Result<std::convert::Infallible, ControllerError> {
         let mut term = self.term().await?;
+        let mut pause = Pause::default();
         let source = KubeSource::open(&self.client, &Interest::Controller).await;
         let mut snapshots = source.watch();
         loop {
             let snapshot = snapshots.borrow_and_update().clone();
-            let round = term.round(&snapshot.state).await?;
+            let began = Instant::now();
+            let round = match term.round(&snapshot.state).await {
+                // The reservations are still this controller's, and so is the picture: no reason to ask for all of it again.
+                Err(err @ ControllerError::Request { .. }) => {
+                    self.failed(&err, &mut pause).await;
+                    continue;
+                }
+                round => round?,
+            };
+            pause = Pause::default();
+            let settled = round.is_idle().then_some(round.problems.as_slice());
+            let usage = Usage::of(&snapshot.state, &term.reservations);
+            self.vitals.round_done(began.elapsed(), usage, settled);
             if round.is_idle() {
                 // Only now: a problem may solve itself as deletions make room.
-                for problem in report(known, round.problems) {
-                    let (object, note) = (problem.object(), problem.to_string());
-                    let (from, warning) = ((&self.client, &term.reporter), EventType::Warning);
-                    publish(from, &snapshot.state, &object, warning, problem.reason(), &note).await;
-                }
+                let (term, state) = (&term, &snapshot.state);
+                stream::iter(report(known, round.problems))
+                    .for_each_concurrent(IN_PARALLEL, |problem| async move {
+                        let about = about(state, &problem.object());
+                        let note = problem.to_string();
+                        term.events.publish(&about, EventType::Warning, problem.reason(), &note).await;
+                    })
+                    .await;
                 snapshots.changed().await.map_err(|_| ControllerError::SourceEnded)?;
             } else {
                 round.wait_until_seen(&mut snapshots).await?;
@@ -218,11 +267,10 @@ impl InKubernetes {
         let reservations = text.map(|text| serde_json::from_str(text)).transpose().map_err(|err| {
             request(format!("read ConfigMap {RESERVATIONS}: repair or delete it"), Error::SerdeError(err))
         })?;
-        let reporter =
-            Reporter { controller: MANAGER.to_owned(), instance: Some(self.election.identity.clone()) };
         let mut term = Term {
             client: &self.client,
-            reporter,
+            vitals: &self.vitals,
+            events: Events::new(self.client.clone(), MANAGER, &self.election.identity, "Allocate"),
             config_maps,
             reservations: Reservations::default(),
             version: found.and_then(|found| found.metadata.resource_version),
@@ -292,6 +340,7 @@ impl Term<'_> {
             match result {
                 Ok(version) => {
                     info!(object = %change.object, "{change}");
+                    self.vitals.changed(&change);
                     self.tell(state, &change).await;
                     round.written.push((change.object, version));
                 }
@@ -315,7 +364,19 @@ impl Term<'_> {
             Some(Notice::Done(reason)) => (EventType::Normal, reason),
             Some(Notice::Refused(reason)) => (EventType::Warning, reason),
         };
-        publish((self.client, &self.reporter), state, &change.object, type_, reason, &change.reason).await;
+        self.events.publish(&about(state, &change.object), type_, reason, &change.reason).await;
+    }
+}
+
+/// Pauses after failures in a row, each twice as long as the one before.
+#[derive(Default)]
+struct Pause(u32);
+
+impl Pause {
+    fn next(&mut self) -> Duration {
+        let pause = RETRY.0.saturating_mul(1 << self.0.min(16)).min(RETRY.1);
+        self.0 += 1;
+        pause
     }
 }
 
@@ -405,17 +466,10 @@ async fn write(client: &Client, state: &ClusterState, change: &Change) -> Result
     }
 }
 
-/// Says at an object what became of it, as an event.
-async fn publish(
-    (client, reporter): (&Client, &Reporter),
-    state: &ClusterState,
-    object: &ObjectRef,
-    type_: EventType,
-    reason: &str,
-    note: &str,
-) {
+/// An object as an event refers to it.
+fn about(state: &ClusterState, object: &ObjectRef) -> ObjectReference {
     let meta = state.get(object).map(|object| object.metadata().clone()).unwrap_or_default();
-    let reference = ObjectReference {
+    ObjectReference {
         api_version: Some(object.kind.api_version().to_owned()),
         kind: Some(object.kind.as_str().to_owned()),
         namespace: object.namespace.clone(),
@@ -423,18 +477,6 @@ async fn publish(
         uid: meta.uid,
         resource_version: meta.resource_version,
         ..ObjectReference::default()
-    };
-    let event = Event {
-        type_,
-        reason: reason.to_owned(),
-        note: Some(note.chars().take(MOST_OF_A_NOTE).collect()),
-        action: "Allocate".to_owned(),
-        secondary: None,
-    };
-    // One of its own for each: it takes two events of one reason for one that happens again, whatever their words.
-    let recorder = Recorder::new(client.clone(), reporter.clone());
-    if let Err(err) = recorder.publish(&event, &reference).await {
-        debug!(%object, "no event written: {}", crate::causes(&err));
     }
 }
 

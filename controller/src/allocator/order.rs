@@ -56,6 +56,23 @@ impl SubnetOrder {
         let address = self.network | u32::try_from(id << self.host_bits).ok()?;
         Ipv4Net::new(Ipv4Addr::from_bits(address), u8::try_from(32 - self.host_bits).ok()?).ok()
     }
+
+    /// How many of the subnets hold an address of `set`.
+    pub(super) fn overlapped_by(&self, set: &AddressSet) -> u64 {
+        let last = u64::from(self.network) + (1_u64 << (self.subnet_bits + self.host_bits)) - 1;
+        let number = |address: u64| (address - u64::from(self.network)) >> self.host_bits;
+        // Two ranges may meet in one subnet: from here on none has been counted.
+        let (mut count, mut next) = (0, 0);
+        for (&start, &end) in &set.ranges {
+            let (start, end) = (u64::from(start).max(self.network.into()), u64::from(end).min(last));
+            if start <= end {
+                let first = number(start).max(next);
+                count += (number(end) + 1).saturating_sub(first);
+                next = number(end) + 1;
+            }
+        }
+        count
+    }
 }
 
 /// A set of addresses, kept as ranges that neither overlap nor touch.

@@ -97,7 +97,7 @@ fn existing_subnets(
 }
 
 /// The object's subnet, if it is one.
-fn subnet_of(object: &HostSubnet) -> Option<Ipv4Net> {
+pub(super) fn subnet_of(object: &HostSubnet) -> Option<Ipv4Net> {
     object.subnet.parse().ok().filter(|net: &Ipv4Net| net.addr() == net.network())
 }
 

@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use controller::allocator::{Controller, Election};
+use controller::admin::{self, Address, Admin, LogFilter};
+use controller::allocator::{Controller, Election, Status, Vitals};
 use controller::cluster::ClusterLocation;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 /// Gives every node a subnet of the pod network and every namespace a VNID.
 #[derive(Parser)]
@@ -32,20 +32,21 @@ struct Args {
     /// After how long another controller takes over from one that is not heard of
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u32).range(3..=3600))]
     lease_seconds: u32,
-    /// What is logged, as a tracing filter such as `info` or `controller=debug`; else RUST_LOG, else `info`
-    #[arg(long, value_name = "FILTER")]
-    log: Option<EnvFilter>,
+    /// Where health, metrics, state and log filter are served, for the machine itself; `none` for nowhere
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:29106")]
+    admin_address: Address,
+    /// Where metrics are served, for Prometheus; `none` for nowhere
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:9106")]
+    metrics_address: Address,
+    /// What is logged, as a tracing filter such as `info` or `controller=debug`
+    #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
+    log: String,
 }
 
 fn main() -> ExitCode {
-    let mut args = Args::parse();
-    let filter = args.log.take().or_else(|| EnvFilter::try_from_default_env().ok());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter.unwrap_or_else(|| EnvFilter::new("info")))
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
-    match run(&args) {
+    let args = Args::parse();
+    let log = admin::log(&args.log);
+    match run(&args, log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("sdn-controller: {}", controller::describe(&error));
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &Args) -> anyhow::Result<()> {
+fn run(args: &Args, log: LogFilter) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(async {
         let election = Election {
@@ -62,12 +63,18 @@ fn run(args: &Args) -> anyhow::Result<()> {
             identity: args.identity.clone().unwrap_or_else(identity),
             lease_seconds: args.lease_seconds,
         };
-        let controller = Controller::open(&args.cluster, election).await?;
+        let (vitals, status) =
+            Vitals::new(Status { identity: election.identity.clone(), ..Status::default() });
+        let registry = vitals.registry();
+        let controller = Controller::open(&args.cluster, election, vitals).await?;
         if args.once {
             let problems = controller.once().await?;
             anyhow::ensure!(problems.is_empty(), "{}", lines(&problems));
             return Ok(());
         }
+        // Ends with this block.
+        let _servers =
+            Admin { program: status, registry, log }.serve(args.admin_address, args.metrics_address).await?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         tracing::info!(cluster = %args.cluster, "running");

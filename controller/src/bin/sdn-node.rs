@@ -1,24 +1,23 @@
 //! `sdn-node`: the node agent.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Parser;
+use controller::admin::{self, Address, Admin, LogFilter};
+use controller::cluster::kube::events::Events;
 use controller::cluster::{ClusterLocation, ClusterSource, Interest};
-use controller::node::admin::{self, Admin, Paths};
+use controller::node::admin::Agent;
 use controller::node::agent::{self, Config, Vitals};
 use controller::node::cni::conflist;
 use controller::node::metrics::Metrics;
 use controller::node::status::Status;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
+use kube::runtime::events::EventType;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tracing_subscriber::filter::EnvFilter;
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{Registry, fmt, reload};
 
 /// Keeps br0, its ports and its flows as the cluster's state wants them, and wires pods for the CNI plugin.
 #[derive(Parser)]
@@ -69,34 +68,10 @@ struct Args {
     log: String,
 }
 
-/// Where to listen, if at all.
-#[derive(Clone, Copy, Debug)]
-struct Address(Option<SocketAddr>);
-
-impl std::str::FromStr for Address {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "none" => Ok(Self(None)),
-            text => text
-                .parse()
-                .map(|address| Self(Some(address)))
-                .map_err(|_| "neither none nor an IP address and a port such as 127.0.0.1:29101".to_owned()),
-        }
-    }
-}
-
-type LogFilter = reload::Handle<EnvFilter, Registry>;
-
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    let (filter, log) = reload::Layer::new(EnvFilter::new(&args.log));
-    tracing_subscriber::registry()
-        .with(filter)
-        .with(fmt::layer().with_writer(std::io::stderr).with_ansi(false))
-        .init();
+    let log = admin::log(&args.log);
     match run(args, log).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -114,29 +89,10 @@ async fn run(args: Args, log: LogFilter) -> anyhow::Result<()> {
     let (status, statuses) = watch::channel(Status::default());
     let (ask, queries) = mpsc::channel(8);
     let vitals = Vitals { status, metrics: Metrics::default(), queries };
-    let admin = Arc::new(Admin {
-        node: args.node.clone(),
-        version: controller::cli::VERSION,
-        status: statuses,
-        queries: ask,
-        registry: vitals.metrics.registry(controller::cli::VERSION, args.legacy_metrics),
-        filter: Box::new({
-            let log = log.clone();
-            move || log.with_current(ToString::to_string).unwrap_or_default()
-        }),
-        set_filter: Box::new(move |text| {
-            let filter = EnvFilter::try_new(text).map_err(|error| error.to_string())?;
-            log.reload(filter).map_err(|error| error.to_string())
-        }),
-    });
+    let registry = vitals.metrics.registry(args.legacy_metrics);
+    let program = Agent { node: args.node.clone(), status: statuses, queries: ask };
     // Ends with this function.
-    let mut servers = JoinSet::new();
-    for (address, paths) in [(args.admin_address, Paths::All), (args.metrics_address, Paths::Metrics)] {
-        if let Address(Some(address)) = address {
-            let listener = admin::listen(address, paths).await?;
-            servers.spawn(admin::serve(listener, Arc::clone(&admin), paths));
-        }
-    }
+    let _servers = Admin { program, registry, log }.serve(args.admin_address, args.metrics_address).await?;
 
     let config = Config {
         node: args.node,
@@ -163,6 +119,30 @@ async fn run(args: Args, log: LogFilter) -> anyhow::Result<()> {
         source = ClusterSource::open(&args.cluster, &interest) => source?,
         () = &mut shutdown => return Ok(()),
     };
+    let mut announcing = JoinSet::new();
+    if let ClusterSource::Kube(source) = &source {
+        announcing.spawn(announce(source.client().clone(), config.node.clone(), vitals.status.subscribe()));
+    }
     agent::run(config, &source, vitals, shutdown).await?;
     Ok(())
+}
+
+/// Says at the Node, once after each start, that its pods are served. Under the words that the replaced system used, for
+/// whoever waits for them.
+async fn announce(client: Client, node: String, mut status: watch::Receiver<Status>) {
+    if status.wait_for(|status| status.serving).await.is_err() {
+        return;
+    }
+    let about = ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Node".to_owned()),
+        // As a kubelet does: an agent does not read Nodes.
+        uid: Some(node.clone()),
+        name: Some(node.clone()),
+        ..ObjectReference::default()
+    };
+    let note = "openshift-sdn done initializing node networking.";
+    Events::new(client, "openshift-sdn", &node, "Start")
+        .publish(&about, EventType::Normal, "Starting", note)
+        .await;
 }

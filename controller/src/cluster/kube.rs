@@ -4,13 +4,16 @@
 //! after the API server forgot where the watch was) replaces the old picture at once when the list is complete, never bit
 //! by bit. Objects are reduced at the edge to the fields that this system reads, so that memory grows with what is used.
 
+pub mod events;
 mod picture;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use futures::stream::{StreamExt, select_all};
 use futures::{FutureExt, Stream};
 use kube::api::{Api, ApiResource, DynamicObject, ListParams};
+use kube::config::Kubeconfig;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, watcher};
 use kube::{Client, Config};
@@ -104,14 +107,28 @@ fn advice(kind: Kind, error: &kube::Error) -> String {
 
 /// A connection to the API server that the environment names: `KUBECONFIG` or `~/.kube/config`, or the pod's account.
 ///
+/// A token and a certificate authority that are files are read again within a minute after they were replaced, as the kubelet
+/// does long before the old ones are no longer accepted. A client certificate of a kubeconfig is read at the start only.
+///
 /// # Errors
 /// There is none, or its credentials can't be used. Whether it answers is not tried.
 pub async fn connect() -> Result<Client, KubeError> {
     let mut config = Config::infer().await.map_err(KubeError::NotConfigured)?;
+    // The pod's account has one; for a kubeconfig's the client does not see to it.
+    config.root_cert_file = config.root_cert_file.or_else(authority_file);
     config.connect_timeout = Some(CONNECT);
     config.read_timeout = Some(ANSWER);
     config.write_timeout = Some(ANSWER);
     Client::try_from(config).map_err(|error| KubeError::Credentials(Box::new(error)))
+}
+
+/// The file with the certificate authority that the kubeconfig in use names, if its text is not in the kubeconfig itself.
+fn authority_file() -> Option<PathBuf> {
+    let file = Kubeconfig::read().ok()?;
+    let current = file.current_context?;
+    let context = file.contexts.into_iter().find(|context| context.name == current)?.context?;
+    let cluster = file.clusters.into_iter().find(|cluster| cluster.name == context.cluster)?.cluster?;
+    cluster.certificate_authority.filter(|_| cluster.certificate_authority_data.is_none()).map(PathBuf::from)
 }
 
 /// The resource of a kind.
@@ -145,8 +162,8 @@ pub async fn load(client: &Client) -> Result<ClusterState, KubeError> {
 }
 
 /// The objects of an API server, watched.
-#[derive(Debug)]
 pub struct KubeSource {
+    client: Client,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     task: JoinHandle<()>,
 }
@@ -163,12 +180,23 @@ impl KubeSource {
         let task = tokio::spawn(follow(picture, streams, sender, newest));
         // The sender lives as long as the task, which ends only with this source.
         let _ = snapshots.wait_for(Option::is_some).await;
-        Self { snapshots: receiver, task }
+        Self { client: client.clone(), snapshots: receiver, task }
+    }
+
+    /// The connection that it watches through.
+    pub fn client(&self) -> &Client {
+        &self.client
     }
 
     /// The newest picture now and after each change. The channel closes when the source is dropped.
     pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.snapshots.clone()
+    }
+}
+
+impl std::fmt::Debug for KubeSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KubeSource").field("snapshots", &self.snapshots).finish_non_exhaustive()
     }
 }
 

@@ -3,32 +3,17 @@
 //! Names start with `sdn_` and end in a base unit; no label has values that grow with the number of pods. `docs/metrics.md`
 //! is made from what is registered here.
 
-use std::fmt;
-
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::metrics::info::Info;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::metrics::{Durations, durations, label, of_a_program};
+
 mod legacy;
-mod process;
 
-/// The media type of [`Metrics::text`].
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// One label.
-macro_rules! label {
-    ($name:ident, $key:ident) => {
-        #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-        pub(in crate::node) struct $name {
-            pub(in crate::node) $key: &'static str,
-        }
-    };
-}
 label!(Outcome, result);
 label!(Change, change);
 label!(Part, part);
@@ -42,8 +27,6 @@ pub(in crate::node) struct Request {
     pub(in crate::node) command: &'static str,
     pub(in crate::node) result: &'static str,
 }
-
-type Durations<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// Everything that is measured. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -67,11 +50,6 @@ pub struct Metrics {
     pub(in crate::node) request: Durations<Verb>,
     pub(in crate::node) steps: Durations<Step>,
     pub(in crate::node) without_vnid: Counter,
-}
-
-fn durations() -> Histogram {
-    // 0.5 ms to 16 s.
-    Histogram::new(exponential_buckets(0.0005, 2.0, 16))
 }
 
 impl Default for Metrics {
@@ -114,7 +92,7 @@ pub(in crate::node) const OPENFLOW: Peer = Peer { peer: "openflow" };
 impl Metrics {
     /// Everything under its name, and with `legacy` what the replaced system had under its names.
     #[must_use]
-    pub fn registry(&self, version: &str, legacy: bool) -> Registry {
+    pub fn registry(&self, legacy: bool) -> Registry {
         for part in [LINKS, FIREWALL, PORT, BRIDGE, LEASE, VETH] {
             drop(self.repairs.get_or_create(&part));
         }
@@ -126,10 +104,8 @@ impl Metrics {
             drop(self.connected.get_or_create(&peer));
             drop(self.connections.get_or_create(&peer));
         }
-        let mut registry = Registry::default();
+        let mut registry = of_a_program("sdn", "sdn-node");
         let all = registry.sub_registry_with_prefix("sdn");
-        let build = Info::new([("version", version.to_owned())]);
-        all.register("build", "The version of sdn-node that runs", build);
         all.register(
             "ready",
             "Whether the node serves pods and has all flows: 1 or 0, as /readyz says",
@@ -201,23 +177,9 @@ impl Metrics {
             "CNI ADDs that were refused since the namespace had no VNID",
             self.without_vnid.clone(),
         );
-        registry.register_collector(Box::new(process::Process));
         if legacy {
             registry.register_collector(Box::new(legacy::Legacy(self.clone())));
         }
         registry
     }
-
-    /// The exposition of a registry.
-    ///
-    /// # Errors
-    /// Not expected: text does not fail to be written.
-    pub fn text(registry: &Registry) -> Result<String, fmt::Error> {
-        let mut text = String::new();
-        encode(&mut text, registry)?;
-        Ok(text)
-    }
 }
-
-#[cfg(test)]
-mod tests;

@@ -8,6 +8,7 @@ use flowtables::feature::Plugin;
 use ipnet::Ipv4Net;
 use openflow::OfPort;
 
+use crate::admin::{Check, hold};
 use crate::view::Problem;
 
 /// The result of the last reconcile.
@@ -61,15 +62,6 @@ pub struct Network {
     pub mtu: u16,
 }
 
-/// One thing that must hold for the agent to be ready.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Check {
-    /// Its name.
-    pub name: &'static str,
-    /// Why it does not hold.
-    pub missing: Option<String>,
-}
-
 impl Status {
     /// Whether the switch has the flows of this sandbox's leg.
     #[must_use]
@@ -80,25 +72,24 @@ impl Status {
     /// What readiness consists of, in the order in which a start goes through it.
     #[must_use]
     pub fn checks(&self) -> [Check; 5] {
-        let check = |name, holds: bool, why: &str| Check { name, missing: (!holds).then(|| why.to_owned()) };
         let flows = match (&self.problem, self.ready) {
             (Some(problem), _) => Some(problem.clone()),
             (None, true) => None,
             (None, false) => Some("not written yet since the start of the agent".to_owned()),
         };
         [
-            check("cluster", self.cluster, "the cluster's state has not been read yet"),
-            check("ovsdb", self.ovsdb, "no connection to ovsdb-server: is it running?"),
-            check("openflow", self.openflow, "no OpenFlow connection to br0: is ovs-vswitchd running?"),
+            Check::new("cluster", self.cluster, "the cluster's state has not been read yet"),
+            Check::new("ovsdb", self.ovsdb, "no connection to ovsdb-server: is it running?"),
+            Check::new("openflow", self.openflow, "no OpenFlow connection to br0: is ovs-vswitchd running?"),
             Check { name: "flows", missing: flows },
-            check("cni", self.serving, "the CNI socket is not open yet: the first flows come before it"),
+            Check::new("cni", self.serving, "the CNI socket is not open yet: the first flows come before it"),
         ]
     }
 
     /// Whether every check holds.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.checks().iter().all(|check| check.missing.is_none())
+        hold(&self.checks())
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use tests::kube::{Caller, ControlPlane};
 use tests::{Lab, binary, both, until};
 
 use super::Test;
-use super::allocation::{Controller, DEADLINE, NETWORK, add_nodes, fields};
+use super::allocation::{Controller, DEADLINE, NETWORK, add_nodes, fields, leader};
 
 pub(crate) const TESTS: &[Test] = &[("agents::three_nodes", three_nodes)];
 
@@ -59,6 +59,20 @@ impl Drop for Agents {
 impl Agents {
     /// Some nodes, known to the API server, whose agents are replaced by such that follow it.
     pub(crate) fn of(plane: &ControlPlane, count: u32) -> anyhow::Result<Self> {
+        let kubeconfig = plane.kubeconfig(Caller::ServiceAccount("openshift-sdn", "sdn"))?;
+        Self::started_as(plane, count, |program| {
+            let mut command = Command::new(program);
+            command.env("KUBECONFIG", &kubeconfig);
+            Ok(command)
+        })
+    }
+
+    /// The same with a command line of which `launch` makes the beginning, and which says where the API server is.
+    pub(crate) fn started_as(
+        plane: &ControlPlane,
+        count: u32,
+        launch: impl Fn(&Path) -> anyhow::Result<Command>,
+    ) -> anyhow::Result<Self> {
         let lab = Lab::up(&["--nodes", &count.to_string(), "--plugin", "multitenant"])?;
         let status = lab.status()?;
         let records = status["nodes"].as_array().context("no nodes in the status")?.clone();
@@ -75,7 +89,6 @@ impl Agents {
             ensure!(addresses.iter().all(|(name, _)| subnets.contains_key(name)), "{subnets:?}");
             Ok(())
         })?;
-        let kubeconfig = plane.kubeconfig(Caller::ServiceAccount("openshift-sdn", "sdn"))?;
         let mut agents = Self { nodes: Vec::new(), lab };
         for record in &records {
             let name = text(record, "name")?;
@@ -85,11 +98,11 @@ impl Agents {
             let _ = std::fs::remove_file(&socket);
             let ns = NetNs::open(agents.lab.netns(&format!("node/{name}"))?)?;
             relay(&ns, plane.port())?;
-            let mut command = Command::new(binary("sdn-node")?);
+            let mut command = launch(&binary("sdn-node")?)?;
             command.args(["--cluster", "kube", "--datapath", "netdev", "--node", &name]);
             command.args(["--cni-conf-dir", "none", "--admin-address", "none", "--metrics-address", "none"]);
             command.arg("--ovs-dir").arg(&ovs_dir).arg("--cni-socket").arg(&socket).arg("--lease-dir");
-            command.arg(ovs_dir.with_file_name("kube-leases")).env("KUBECONFIG", &kubeconfig);
+            command.arg(ovs_dir.with_file_name("kube-leases"));
             command.stderr(std::fs::File::create(plane.path(&format!("agent-{name}.log")))?);
             let started = Instant::now();
             let agent = run_in(&ns, || command.spawn())??;
@@ -270,17 +283,23 @@ fn three_nodes(plane: &ControlPlane) -> anyhow::Result<()> {
         pods.push(pod);
     }
     expect(&pods.iter().collect::<Vec<_>>(), &[])?;
+    until(DEADLINE, || {
+        let events = plane.json(&["get", "events", "-A", "--field-selector=reason=Starting"])?;
+        let said = |node: &Node| {
+            let events = events["items"].as_array().into_iter().flatten();
+            events.into_iter().any(|event| {
+                event["involvedObject"]["kind"] == "Node"
+                    && event["involvedObject"]["name"] == node.name.as_str()
+                    && event["type"] == "Normal"
+                    && event["message"] == "openshift-sdn done initializing node networking."
+            })
+        };
+        ensure!(agents.nodes.iter().all(said), "{events:#}");
+        Ok(())
+    })?;
 
     // The leader is gone in the middle of it; the other one does what is asked for then.
-    let leader = plane.ask(&[
-        "get",
-        "lease",
-        "-n",
-        "openshift-sdn",
-        "sdn-controller",
-        "-o",
-        "jsonpath={.spec.holderIdentity}",
-    ])?;
+    let leader = leader(plane)?;
     let at = controllers
         .iter()
         .position(|(name, _)| *name == leader)
@@ -372,7 +391,7 @@ fn latency(plane: &ControlPlane, agents: &Agents) -> anyhow::Result<()> {
 }
 
 /// The flows of a node without counters, sorted.
-fn flows(agents: &Agents, node: usize) -> anyhow::Result<Vec<String>> {
+pub(crate) fn flows(agents: &Agents, node: usize) -> anyhow::Result<Vec<String>> {
     let node = &agents.nodes[node].name;
     let text = agents.lab.ovs(node, &["ovs-ofctl", "-O", "OpenFlow13", "--no-stats", "dump-flows", "br0"])?;
     let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();

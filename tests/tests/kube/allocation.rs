@@ -1,6 +1,7 @@
 //! `sdn-controller` at work, as its own account: subnets and VNIDs come, stay and go, whoever is killed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,8 @@ use anyhow::{Context, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use tests::kube::{Caller, ControlPlane};
+use tests::http::get;
+use tests::kube::{Caller, ControlPlane, free_port};
 use tests::{binary, until};
 
 use super::Test;
@@ -16,43 +18,47 @@ use super::Test;
 pub(crate) const TESTS: &[Test] = &[
     ("allocation::nodes_and_namespaces", nodes_and_namespaces),
     ("allocation::a_leader_is_killed", a_leader_is_killed),
+    ("allocation::what_controllers_say_of_themselves", what_controllers_say_of_themselves),
 ];
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The network that most tests work in.
-pub(crate) const NETWORK: &str = "\
-apiVersion: network.openshift.io/v1
-kind: ClusterNetwork
-metadata: {name: default}
-network: 10.128.0.0/14
-hostsubnetlength: 9
-clusterNetworks: [{CIDR: 10.128.0.0/14, hostSubnetLength: 9}]
-serviceNetwork: 172.30.0.0/16
-pluginName: redhat/openshift-ovs-multitenant
-";
+pub(crate) const NETWORK: &str = include_str!("../../../controller/tests/network.yaml");
 
 /// A controller that ends with the test.
 pub(crate) struct Controller(Child);
 
+/// The account of the controllers.
+pub(crate) const ACCOUNT: Caller<'static> = Caller::ServiceAccount("openshift-sdn", "sdn-controller");
+
 impl Controller {
     pub(crate) fn start(plane: &ControlPlane, identity: &str) -> anyhow::Result<Self> {
-        let account = Caller::ServiceAccount("openshift-sdn", "sdn-controller");
-        let child = Command::new(binary("sdn-controller")?)
-            .args([
-                "--cluster",
-                "kube",
-                "--identity",
-                identity,
-                "--lease-seconds",
-                "5",
-                "--log",
-                "controller=info",
-            ])
-            .env("KUBECONFIG", plane.kubeconfig(account)?)
-            .stderr(Stdio::from(std::fs::File::create(plane.path(&format!("{identity}.log")))?))
-            .spawn()?;
-        Ok(Self(child))
+        Self::start_as(plane, identity, |program| {
+            let mut command = Command::new(program);
+            command.env("KUBECONFIG", plane.kubeconfig(ACCOUNT)?);
+            Ok(command)
+        })
+    }
+
+    /// The same with a command line of which `launch` makes the beginning, and which says where the API server is.
+    pub(crate) fn start_as(
+        plane: &ControlPlane,
+        identity: &str,
+        launch: impl FnOnce(&Path) -> anyhow::Result<Command>,
+    ) -> anyhow::Result<Self> {
+        let mut command = launch(&binary("sdn-controller")?)?;
+        command
+            .args(["--cluster", "kube", "--identity", identity, "--lease-seconds", "5"])
+            .args(["--log", "controller=info"])
+            .stderr(Stdio::from(std::fs::File::create(plane.path(&format!("{identity}.log")))?));
+        // Several run at once.
+        for option in ["--admin-address", "--metrics-address"] {
+            if command.get_args().all(|argument| argument != option) {
+                command.args([option, "none"]);
+            }
+        }
+        Ok(Self(command.spawn()?))
     }
 
     pub(crate) fn process(&self) -> &Child {
@@ -79,6 +85,25 @@ impl Drop for Controller {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Waits until a controller leads: its name.
+pub(crate) fn leader(plane: &ControlPlane) -> anyhow::Result<String> {
+    const HOLDER: &str = "jsonpath={.spec.holderIdentity}";
+    until(DEADLINE, || {
+        let holder = plane.ask(&[
+            "get",
+            "lease",
+            "--ignore-not-found",
+            "-n",
+            "openshift-sdn",
+            "sdn-controller",
+            "-o",
+            HOLDER,
+        ])?;
+        ensure!(!holder.is_empty(), "nobody leads");
+        Ok(holder)
+    })
 }
 
 /// A Node with an address in its status, as a kubelet would write it.
@@ -156,25 +181,13 @@ fn nodes_and_namespaces(plane: &ControlPlane) -> anyhow::Result<()> {
 fn a_leader_is_killed(plane: &ControlPlane) -> anyhow::Result<()> {
     plane.apply(NETWORK)?;
     let (first, second) = (Controller::start(plane, "first")?, Controller::start(plane, "second")?);
+    // Who deletes the Lease does not keep the second from taking over.
+    leader(plane)?;
+    plane.ask(&["delete", "lease", "-n", "openshift-sdn", "sdn-controller"])?;
     let nodes: Vec<_> = (0..200).map(|n| (format!("m{n}"), format!("192.168.2.{n}"))).collect();
     let namespaces: Vec<_> =
         (0..400).map(|n| format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: t{n}}}\n")).collect();
-    let holder = || {
-        plane.ask(&[
-            "get",
-            "lease",
-            "-n",
-            "openshift-sdn",
-            "sdn-controller",
-            "-o",
-            "jsonpath={.spec.holderIdentity}",
-        ])
-    };
-    let leader = until(DEADLINE, || {
-        let holder = holder()?;
-        ensure!(!holder.is_empty(), "nobody leads");
-        Ok(holder)
-    })?;
+    let leader = leader(plane)?;
     std::thread::scope(|scope| -> anyhow::Result<()> {
         let work = scope.spawn(|| -> anyhow::Result<()> {
             add_nodes(plane, &nodes)?;
@@ -208,5 +221,127 @@ fn a_leader_is_killed(plane: &ControlPlane) -> anyhow::Result<()> {
     }
     let names: Vec<_> = nodes.iter().map(|(name, _)| name.as_str()).collect();
     plane.ask(&[&["delete", "node", "--wait=false"], names.as_slice()].concat())?;
+    Ok(())
+}
+
+/// A metric of a controller, by its name with labels; none if it shows none.
+fn metric(exposition: &str, name: &str) -> Option<f64> {
+    exposition.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+}
+
+/// Probes, metrics and state of one that leads and of one that waits; and a cluster that has run out of subnets.
+fn what_controllers_say_of_themselves(plane: &ControlPlane) -> anyhow::Result<()> {
+    // Two subnets.
+    plane.apply(&NETWORK.replace("10.128.0.0/14", "10.128.0.0/22"))?;
+    let start = |identity: &'static str| -> anyhow::Result<_> {
+        let (admin, metrics) = (free_port()?, free_port()?);
+        let controller = Controller::start_as(plane, identity, |program| {
+            let mut command = Command::new(program);
+            command.env("KUBECONFIG", plane.kubeconfig(ACCOUNT)?);
+            command.args(["--admin-address", &format!("127.0.0.1:{admin}")]);
+            command.args(["--metrics-address", &format!("127.0.0.1:{metrics}")]);
+            Ok(command)
+        })?;
+        Ok((controller, admin, metrics))
+    };
+    let here = Path::new("/proc/self/ns/net");
+    let ready = |port: u16| {
+        until(DEADLINE, || {
+            let (code, text) = get(here, port, "/readyz")?;
+            ensure!(code == 200 && text.contains("[+] election\n") && !text.contains("[-]"), "{code} {text}");
+            Ok(text)
+        })
+    };
+    let (first, admin, metrics) = start("herald")?;
+    until(DEADLINE, || {
+        ensure!(ready(admin)?.contains("[+] allocation\n"), "it is alone, and does not lead");
+        Ok(())
+    })?;
+    let (second, waiting, waiting_metrics) = start("page")?;
+    ensure!(!ready(waiting)?.contains("allocation"), "there is nothing for it to allocate");
+    for port in [admin, waiting] {
+        ensure!(get(here, port, "/livez")?.0 == 200);
+    }
+    let shown = |port: u16| get(here, port, "/metrics").map(|(_, text)| text);
+    let text = shown(waiting_metrics)?;
+    ensure!(metric(&text, "sdn_controller_leader") == Some(0.0), "{text}");
+    ensure!(!text.contains("sdn_controller_subnets{"), "{text}");
+    ensure!(get(here, waiting_metrics, "/debug/state")?.0 == 404, "the port for metrics shows more");
+
+    // Three nodes for two subnets. The youngest goes without; among those of one second names decide.
+    let nodes: Vec<_> = (1..=3).map(|n| (format!("h{n}"), format!("192.168.7.{n}"))).collect();
+    add_nodes(plane, &nodes)?;
+    let free = "sdn_controller_subnets{network=\"10.128.0.0/22\",state=\"free\"}";
+    let allocated = "sdn_controller_subnets{network=\"10.128.0.0/22\",state=\"allocated\"}";
+    let blocked = "sdn_controller_problems{reason=\"SubnetsExhausted\"}";
+    until(DEADLINE, || {
+        let text = shown(metrics)?;
+        ensure!(metric(&text, "sdn_controller_leader") == Some(1.0), "{text}");
+        ensure!((metric(&text, allocated), metric(&text, free)) == (Some(2.0), Some(0.0)), "{text}");
+        ensure!(metric(&text, blocked) == Some(1.0), "{text}");
+        ensure!(
+            metric(&text, "sdn_controller_vnids{state=\"allocated\"}").is_some_and(|n| n >= 1.0),
+            "{text}"
+        );
+        Ok(())
+    })?;
+    let events = plane.ask(&["get", "events", "-A", "--field-selector=reason=SubnetsExhausted"])?;
+    ensure!(events.contains("node/h3") && events.contains("none is free in 10.128.0.0/22"), "{events}");
+    let (_, state) = get(here, admin, "/debug/state")?;
+    let state: Value = serde_json::from_str(&state)?;
+    ensure!(state["problems"][0]["object"] == "Node h3" && state["identity"] == "herald", "{state:#}");
+    ensure!(state["subnets"]["10.128.0.0/22"]["free"] == 0 && state["leads"] == true, "{state:#}");
+
+    // What waits gets it by itself when there is room.
+    plane.ask(&["delete", "node", "h1"])?;
+    until(DEADLINE, || {
+        let subnets = fields(plane, "hostsubnets", "subnet")?;
+        ensure!(subnets.contains_key("h3"), "{subnets:?}");
+        let text = shown(metrics)?;
+        ensure!(metric(&text, blocked).is_none() && metric(&text, free) == Some(0.0), "{text}");
+        let deleted = "sdn_controller_changes_total{kind=\"HostSubnet\",change=\"deleted\"}";
+        ensure!(metric(&text, deleted).is_some_and(|n| n >= 1.0), "{text}");
+        Ok(())
+    })?;
+
+    // A refused request counts as a failure, and is said; the other one takes over what the first leaves.
+    let failures = "sdn_controller_rounds_total{result=\"failure\"}";
+    ensure!(metric(&shown(metrics)?, failures) == Some(0.0), "{}", shown(metrics)?);
+    let role = "openshift-sdn-controller";
+    let rules = plane.json(&["get", "clusterrole", role])?;
+    plane.ask(&["patch", "clusterrole", role, "--type=merge", "-p", r#"{"rules": []}"#])?;
+    until(DEADLINE, || {
+        let account = "--as=system:serviceaccount:openshift-sdn:sdn-controller";
+        let mut question = plane.kubectl(Caller::Admin)?;
+        let answer = question.args(["auth", "can-i", "delete", "hostsubnets", account]).output()?;
+        ensure!(answer.stdout.starts_with(b"no"), "{answer:?}");
+        Ok(())
+    })?;
+    plane.ask(&["delete", "node", "h2"])?;
+    until(DEADLINE, || {
+        let (code, text) = get(here, admin, "/readyz")?;
+        ensure!(code == 503 && text.contains("[-] allocation: "), "{code} {text}");
+        ensure!(metric(&shown(metrics)?, failures).is_some_and(|n| n >= 1.0), "{}", shown(metrics)?);
+        Ok(())
+    })?;
+    plane.feed(
+        &["patch", "clusterrole", role, "--type=merge", "--patch-file=/dev/stdin"],
+        &serde_json::json!({"rules": rules["rules"]}).to_string(),
+    )?;
+    ready(admin)?;
+    first.stop()?;
+    until(DEADLINE, || {
+        let text = shown(waiting_metrics)?;
+        ensure!(metric(&text, "sdn_controller_leader") == Some(1.0), "{text}");
+        ensure!(metric(&text, "sdn_controller_elections_total") == Some(1.0), "{text}");
+        ensure!(metric(&text, allocated) == Some(1.0), "h3 is left: {text}");
+        Ok(())
+    })?;
+    plane.ask(&["delete", "node", "--all", "--wait=false"])?;
+    until(DEADLINE, || {
+        ensure!(fields(plane, "hostsubnets", "subnet")?.is_empty());
+        Ok(())
+    })?;
+    drop(second);
     Ok(())
 }

@@ -15,6 +15,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("install::what_people_see", what_people_see),
     ("install::every_overlay_is_accepted", every_overlay_is_accepted),
     ("install::every_alert_has_a_runbook_and_a_metric", every_alert_has_a_runbook_and_a_metric),
+    ("install::what_is_scraped_and_probed_is_served", what_is_scraped_and_probed_is_served),
 ];
 
 fn manifests(path: &str) -> String {
@@ -112,6 +113,18 @@ fn accepted(plane: &ControlPlane, arguments: &[&str]) -> anyhow::Result<String> 
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// The objects of a kustomization.
+fn objects(plane: &ControlPlane, path: &str) -> anyhow::Result<Vec<Value>> {
+    let json =
+        accepted(plane, &["create", "-k", path, "--dry-run=client", "--validate=false", "-o", "json"])?;
+    let mut objects = Vec::new();
+    for object in serde_json::Deserializer::from_str(&json).into_iter::<Value>() {
+        let object = object?;
+        objects.extend(object["items"].as_array().cloned().unwrap_or_else(|| vec![object]));
+    }
+    Ok(objects)
+}
+
 fn every_overlay_is_accepted(plane: &ControlPlane) -> anyhow::Result<()> {
     // The kinds of the Prometheus operator, of which okd has objects.
     plane.apply(include_str!("monitoring-crds.yaml"))?;
@@ -129,24 +142,16 @@ fn every_overlay_is_accepted(plane: &ControlPlane) -> anyhow::Result<()> {
         println!("{name}: {} objects accepted", said.lines().count());
 
         // The pods of its templates too, which only the admission of pods looks at.
-        let json =
-            accepted(plane, &["create", "-k", &path, "--dry-run=client", "--validate=false", "-o", "json"])?;
-        for object in serde_json::Deserializer::from_str(&json).into_iter::<Value>() {
-            let object = object?;
-            let list = object["items"].as_array().cloned().unwrap_or_else(|| vec![object]);
-            for item in list.iter().filter(|item| item["spec"]["template"]["spec"].is_object()) {
-                let mut pod = item["spec"]["template"].clone();
-                pod["apiVersion"] = json!("v1");
-                pod["kind"] = json!("Pod");
-                let base = item["metadata"]["name"].as_str().context("a workload without a name")?;
-                pod["metadata"]["name"] = json!(format!("{base}-0"));
-                pod["metadata"]["namespace"] = item["metadata"]["namespace"].clone();
-                plane.feed(
-                    &["create", "--dry-run=server", "--validate=strict", "-f", "-"],
-                    &pod.to_string(),
-                )?;
-                pods.insert(base.to_owned());
-            }
+        for item in objects(plane, &path)?.iter().filter(|item| item["spec"]["template"]["spec"].is_object())
+        {
+            let mut pod = item["spec"]["template"].clone();
+            pod["apiVersion"] = json!("v1");
+            pod["kind"] = json!("Pod");
+            let base = item["metadata"]["name"].as_str().context("a workload without a name")?;
+            pod["metadata"]["name"] = json!(format!("{base}-0"));
+            pod["metadata"]["namespace"] = item["metadata"]["namespace"].clone();
+            plane.feed(&["create", "--dry-run=server", "--validate=strict", "-f", "-"], &pod.to_string())?;
+            pods.insert(base.to_owned());
         }
     }
     ensure!(pods.iter().eq(["kube-proxy", "ovs", "sdn", "sdn-controller"]), "{pods:?}");
@@ -180,5 +185,60 @@ fn every_alert_has_a_runbook_and_a_metric(_: &ControlPlane) -> anyhow::Result<()
     for name in used {
         ensure!(metrics.contains(&format!("`{name}`")), "nothing is called {name}: docs/metrics.md");
     }
+    Ok(())
+}
+
+/// From each ServiceMonitor to its Service, to its pods, to the port that the program listens on by its own default; and
+/// likewise from each probe.
+fn what_is_scraped_and_probed_is_served(plane: &ControlPlane) -> anyhow::Result<()> {
+    plane.apply(include_str!("monitoring-crds.yaml"))?;
+    let objects = objects(plane, &manifests("overlays/okd"))?;
+    let of_kind = |kind: &'static str| objects.iter().filter(move |object| object["kind"] == kind);
+    let has = |labels: &Value, selector: &Value| {
+        selector.as_object().is_some_and(|selector| {
+            !selector.is_empty() && selector.iter().all(|(name, value)| labels[name] == *value)
+        })
+    };
+    let alerts = std::fs::read_to_string(manifests("monitoring/alerts.yaml"))?;
+    let mut scraped = BTreeSet::new();
+    for monitor in of_kind("ServiceMonitor") {
+        let service = of_kind("Service")
+            .find(|service| has(&service["metadata"]["labels"], &monitor["spec"]["selector"]["matchLabels"]))
+            .with_context(|| format!("selects no Service: {monitor:#}"))?;
+        let workload = objects
+            .iter()
+            .find(|object| {
+                has(&object["spec"]["template"]["metadata"]["labels"], &service["spec"]["selector"])
+            })
+            .with_context(|| format!("selects no pods: {service:#}"))?;
+        let container = &workload["spec"]["template"]["spec"]["containers"][0];
+        let endpoint = &monitor["spec"]["endpoints"][0];
+        ensure!(endpoint["path"] == "/metrics", "{endpoint}");
+        let port = &service["spec"]["ports"][0];
+        ensure!(port["name"] == endpoint["port"], "{port} {endpoint}");
+        let target = container["ports"].as_array().into_iter().flatten();
+        let target = target.filter(|target| target["name"] == port["targetPort"]).collect::<Vec<_>>();
+        ensure!(target.len() == 1 && target[0]["containerPort"] == port["port"], "{port} {container:#}");
+
+        let program = container["command"][0].as_str().context("no command")?;
+        let help = tests::run(std::process::Command::new(tests::binary(program)?).arg("--help"))?;
+        let default = |option: &str| -> anyhow::Result<String> {
+            let rest = help.split(option).nth(1).with_context(|| format!("{program} has no {option}"))?;
+            let value = rest.split("[default: ").nth(1).and_then(|rest| rest.split(']').next());
+            Ok(value.with_context(|| format!("{program} {option} has no default"))?.to_owned())
+        };
+        ensure!(default("--metrics-address")? == format!("0.0.0.0:{}", port["port"]), "{help}");
+        for (probe, path) in [("livenessProbe", "/livez"), ("readinessProbe", "/readyz")] {
+            let probe = &container[probe]["httpGet"];
+            ensure!(probe["path"] == path, "{program}: {probe}");
+            let address = format!("{}:{}", probe["host"].as_str().unwrap_or_default(), probe["port"]);
+            ensure!(default("--admin-address")? == address, "{program}: {probe}");
+        }
+        scraped.insert(program.to_owned());
+        if let Some(job) = alerts.split("job=\"").nth(1).and_then(|rest| rest.split('"').next()) {
+            ensure!(of_kind("Service").any(|service| service["metadata"]["labels"]["app"] == job), "{job}");
+        }
+    }
+    ensure!(scraped.iter().eq(["sdn-controller", "sdn-node"]), "{scraped:?}");
     Ok(())
 }

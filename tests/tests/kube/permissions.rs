@@ -1,14 +1,14 @@
 //! What each account may do: what its program does, and nothing else. The API server's own record says what that was.
 
 use std::collections::BTreeSet;
-use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, ensure};
 use serde_json::Value;
 use tests::kube::{Caller, ControlPlane};
-use tests::{binary, until};
+use tests::until;
 
 use super::Test;
+use super::agents::Agents;
 use super::allocation::{Controller, DEADLINE, NETWORK, add_nodes, fields};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -17,35 +17,6 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 const NAMESPACE: &str = "openshift-sdn";
-
-/// An agent without Open vSwitch: it has read all that it reads before it needs one.
-struct Agent(Child);
-
-impl Agent {
-    fn start(plane: &ControlPlane) -> anyhow::Result<Self> {
-        let directory = plane.path("agent");
-        std::fs::create_dir_all(&directory)?;
-        let mut command = Command::new(binary("sdn-node")?);
-        command
-            .args(["--cluster", "kube", "--node", "n1", "--cni-conf-dir", "none"])
-            .args(["--admin-address", "none", "--metrics-address", "none", "--ovs-dir"])
-            .arg(&directory)
-            .arg("--cni-socket")
-            .arg(directory.join("cni.sock"))
-            .arg("--lease-dir")
-            .arg(&directory)
-            .env("KUBECONFIG", plane.kubeconfig(Caller::ServiceAccount(NAMESPACE, "sdn"))?)
-            .stderr(Stdio::from(std::fs::File::create(plane.path("agent.log"))?));
-        Ok(Self(command.spawn()?))
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// Verb, group, resource and, where the rule names one, object.
 type Permission = (String, String, String, Option<String>);
@@ -100,8 +71,8 @@ fn done(plane: &ControlPlane, account: &str) -> anyhow::Result<(BTreeSet<Permiss
 
 fn what_is_granted_is_used(plane: &ControlPlane) -> anyhow::Result<()> {
     plane.apply(NETWORK)?;
-    let _agent = Agent::start(plane)?;
     let controller = Controller::start(plane, "permissions")?;
+    let agents = Agents::of(plane, 1)?;
     // Makes, changes and deletes one of each, and says what it can't do.
     add_nodes(plane, &[("p1".into(), "192.168.5.1".into())])?;
     plane.ask(&["create", "namespace", "passing"])?;
@@ -131,7 +102,8 @@ fn what_is_granted_is_used(plane: &ControlPlane) -> anyhow::Result<()> {
         ensure!(fields(plane, "hostsubnets", "hostIP")?.get("p1").is_some_and(|ip| ip == "192.168.5.9"));
         Ok(())
     })?;
-    plane.ask(&["delete", "node", "p1", "--wait=false"])?;
+    drop(agents);
+    plane.ask(&["delete", "node", "--all", "--wait=false"])?;
     plane.ask(&["delete", "namespace", "passing", "--wait=false"])?;
     // No controller of namespaces runs here: this is its last step.
     plane.feed(

@@ -41,7 +41,7 @@ fn most_memory(process: &Child) -> anyhow::Result<u64> {
     Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
-async fn create(
+pub(crate) async fn create(
     client: &Client,
     kind: Kind,
     namespace: Option<&str>,

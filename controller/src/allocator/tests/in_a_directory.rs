@@ -10,21 +10,13 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::allocator::in_directory::InDirectory;
+use crate::allocator::{Status, Vitals};
 use crate::cluster::Snapshot;
 use crate::cluster::dir::{self, DirSource};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
-const NETWORK: &str = "\
-apiVersion: network.openshift.io/v1
-kind: ClusterNetwork
-metadata: {name: default}
-network: 10.128.0.0/14
-hostsubnetlength: 9
-clusterNetworks: [{CIDR: 10.128.0.0/14, hostSubnetLength: 9}]
-serviceNetwork: 172.30.0.0/16
-pluginName: redhat/openshift-ovs-multitenant
-";
+const NETWORK: &str = include_str!("../../../tests/network.yaml");
 
 fn yaml_node(name: &str, ip: &str) -> String {
     format!(
@@ -40,7 +32,7 @@ fn cluster() -> TempDir {
 }
 
 fn controller(dir: &Path) -> InDirectory {
-    InDirectory::open(dir).unwrap()
+    InDirectory::open(dir, Vitals::new(Status::default()).0).unwrap()
 }
 
 #[tokio::test]

@@ -92,7 +92,7 @@ fn count(value: u64) -> i64 {
 fn sum_and_count(metrics: &Metrics, command: &'static str) -> (i64, i64) {
     let mut registry = prometheus_client::registry::Registry::default();
     registry.register("d", "", metrics.request.get_or_create(&Verb { command }).clone());
-    let text = Metrics::text(&registry).unwrap_or_default();
+    let text = crate::metrics::text(&registry).unwrap_or_default();
     let value = |name: &str| -> f64 {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.and_then(|value| value.parse().ok()).unwrap_or_default()
@@ -108,4 +108,28 @@ fn free_arp_entries() -> Option<i64> {
         fs::read_to_string("/proc/sys/net/ipv4/neigh/default/gc_thresh2").ok()?.trim().parse().ok()?;
     let used = fs::read_to_string("/proc/net/arp").ok()?.lines().skip(1).count();
     Some((limit - i64::try_from(used).ok()?).max(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_names_say_the_same_as_the_new_ones() {
+        let metrics = Metrics::default();
+        metrics.flows.set(42);
+        metrics.request.get_or_create(&Verb { command: "ADD" }).observe(0.25);
+        metrics.request.get_or_create(&Verb { command: "ADD" }).observe(0.5);
+        metrics.requests.get_or_create(&Request { command: "DEL", result: "failure" }).inc();
+        let text = crate::metrics::text(&metrics.registry(true)).unwrap();
+        for line in [
+            "openshift_sdn_ovs_flows 42",
+            "openshift_sdn_pod_operations_errors{operation_type=\"teardown\"} 1",
+            "openshift_sdn_pod_operations_latency_sum{operation_type=\"setup\"} 750000",
+            "openshift_sdn_pod_operations_latency_count{operation_type=\"setup\"} 2",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+        assert!(!crate::metrics::text(&metrics.registry(false)).unwrap().contains("openshift_sdn_"));
+    }
 }

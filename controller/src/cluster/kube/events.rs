@@ -1,0 +1,43 @@
+//! Events: what a user must know, said at the object that it is about.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use tracing::debug;
+
+/// Longest text of an event, in characters; the API server refuses more than 1024 bytes.
+const MOST_OF_A_NOTE: usize = 1000;
+
+/// Writes events under the name of a program.
+#[derive(Clone)]
+pub struct Events {
+    client: Client,
+    reporter: Reporter,
+    /// What the program does when it has something to say, in one word.
+    action: &'static str,
+}
+
+impl Events {
+    /// Of the program `controller`, of which this is `instance`.
+    #[must_use]
+    pub fn new(client: Client, controller: &str, instance: &str, action: &'static str) -> Self {
+        let reporter = Reporter { controller: controller.to_owned(), instance: Some(instance.to_owned()) };
+        Self { client, reporter, action }
+    }
+
+    /// Says something at an object. Nothing depends on events: that one can't be written is only logged.
+    pub async fn publish(&self, about: &ObjectReference, type_: EventType, reason: &str, note: &str) {
+        let event = Event {
+            type_,
+            reason: reason.to_owned(),
+            note: Some(note.chars().take(MOST_OF_A_NOTE).collect()),
+            action: self.action.to_owned(),
+            secondary: None,
+        };
+        // One of its own for each: it takes two events of one reason for one that happens again, whatever their words.
+        let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
+        if let Err(error) = recorder.publish(&event, about).await {
+            debug!(object = ?about.name, "no event written: {}", crate::causes(&error));
+        }
+    }
+}
