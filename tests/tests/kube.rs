@@ -6,6 +6,8 @@
 mod agents;
 #[path = "kube/allocation.rs"]
 mod allocation;
+#[path = "kube/connection.rs"]
+mod connection;
 #[path = "kube/egress.rs"]
 mod egress;
 #[path = "kube/install.rs"]
@@ -16,6 +18,8 @@ mod objects;
 mod permissions;
 #[path = "kube/projects.rs"]
 mod projects;
+#[path = "kube/races.rs"]
+mod races;
 #[path = "kube/scale.rs"]
 mod scale;
 
@@ -39,8 +43,10 @@ fn main() -> ExitCode {
         projects::TESTS,
         egress::TESTS,
         agents::TESTS,
+        connection::TESTS,
         // At the end: all that the others did counts too.
         permissions::TESTS,
+        races::TESTS,
         scale::TESTS,
     ]
     .concat();
