@@ -202,6 +202,10 @@ impl FlowSet {
     pub fn get(&self, flow: &Flow) -> Option<&Flow> {
         self.tables.get(&flow.table)?.get(flow).map(|entry| &entry.flow)
     }
+
+    fn guess(&self, flow: &Flow) -> Option<&Entry> {
+        self.tables.get(&flow.table)?.guess(flow)
+    }
 }
 
 fn in_order(table: &FlowTable) -> Vec<&Entry> {

@@ -31,6 +31,9 @@ pub struct Change {
     pub desired: Flow,
 }
 
+/// So many flows are looked for together.
+const AT_ONCE: usize = 64;
+
 /// Compares the `actual` flows of a switch with the `desired` ones.
 ///
 /// Several actual flows with the same key cannot come from a switch; of such, the last counts.
@@ -39,16 +42,32 @@ pub fn diff<'a>(actual: impl IntoIterator<Item = &'a Flow>, desired: &FlowSet) -
     let mut there: HashSet<*const Flow> = HashSet::with_capacity(desired.len());
     let mut changed: BTreeMap<FlowKey<'_>, Change> = BTreeMap::new();
     let mut extra: BTreeMap<FlowKey<'_>, &Flow> = BTreeMap::new();
-    for flow in actual {
-        let Some(wanted) = desired.get(flow) else {
-            extra.insert(FlowKey::of(flow), flow);
-            continue;
-        };
-        there.insert(wanted);
-        if !does_the_same(flow, wanted) {
-            changed.insert(FlowKey::of(flow), Change { actual: flow.clone(), desired: wanted.clone() });
-        } else if !changed.is_empty() {
-            changed.remove(&FlowKey::of(flow));
+    let mut actual = actual.into_iter();
+    loop {
+        // What is compared lies all over memory. Waiting for it takes most of the time, so that some are waited for together:
+        // first where they are, then what they are, then what they do.
+        let guesses: Vec<_> = actual.by_ref().take(AT_ONCE).map(|flow| (flow, desired.guess(flow))).collect();
+        if guesses.is_empty() {
+            break;
+        }
+        let found: Vec<_> = guesses
+            .into_iter()
+            .map(|(flow, guess)| match guess {
+                Some(entry) if entry.is_of_key(flow) => (flow, Some(&entry.flow)),
+                _ => (flow, desired.get(flow)),
+            })
+            .collect();
+        for (flow, wanted) in found {
+            let Some(wanted) = wanted else {
+                extra.insert(FlowKey::of(flow), flow);
+                continue;
+            };
+            there.insert(wanted);
+            if !does_the_same(flow, wanted) {
+                changed.insert(FlowKey::of(flow), Change { actual: flow.clone(), desired: wanted.clone() });
+            } else if !changed.is_empty() {
+                changed.remove(&FlowKey::of(flow));
+            }
         }
     }
     let mut missing = Vec::new();
