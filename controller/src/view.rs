@@ -26,7 +26,7 @@ mod offline;
 mod services;
 mod tenancy;
 
-pub use egress::Names;
+pub use egress::{HostedEgressIp, Names};
 pub use inputs::{Inputs, Known, PodPort, Problem, ViewError, inputs, inputs_knowing, vnid_of};
 pub use offline::{annotated_port, offline_ports};
 

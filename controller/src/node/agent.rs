@@ -6,11 +6,13 @@
 //! directory what there is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use flowtables::feature::base::gateway;
+use flowtables::feature::egress_ip::{ReservedBits, mark};
 use ipnet::Ipv4Net;
 use ovsdb::Client;
 use serde_json::{Value, json};
@@ -23,10 +25,10 @@ use super::admin::Query;
 use super::cni::pods::PodNetwork;
 use super::cni::{conflist, server};
 use super::findings::{self, Findings};
-use super::host::{firewall, links, watch as host_watch};
+use super::host::{egress_ips, firewall, links, watch as host_watch};
 use super::metrics::{self, Change, Metrics, Outcome};
 use super::ovs::bridge::{Bridge, TUN};
-use super::ovs::ports::{legs, pod_ports};
+use super::ovs::ports::legs;
 use super::ovs::syncer::{Applied, Syncer};
 use super::status::{Leg, Network, Status};
 use crate::cluster::{ClusterSource, Snapshot};
@@ -129,6 +131,7 @@ pub async fn run(
         look_again: Instant::now() + RESYNC,
         status,
         nudge,
+        refused_egress_ips: Vec::new(),
         metrics,
         queries,
         ovsdb,
@@ -212,6 +215,8 @@ struct Agent {
     status: watch::Sender<Status>,
     nudge: Arc<Notify>,
     metrics: Metrics,
+    /// Egress IPs that the node can't have.
+    refused_egress_ips: Vec<Problem>,
     queries: mpsc::Receiver<Query>,
 }
 
@@ -236,6 +241,37 @@ impl Agent {
         loop {
             self.turn(&mut backoff).await;
         }
+    node_ip: Ipv4Addr,
+    egress_ips: BTreeSet<firewall::EgressSnat>,
+}
+
+impl HostSide {
+    fn of(inputs: &Inputs) -> Self {
+        let snat = |hosted: &HostedEgressIp| firewall::EgressSnat {
+            ip: hosted.ip,
+            mark: mark(hosted.vnid, ReservedBits::DEFAULT),
+            namespace: hosted.namespace.clone(),
+        };
+        Self {
+            local_subnet: inputs.base.local_subnet,
+            cluster_networks: inputs.base.cluster_networks.clone(),
+            service_network: inputs.base.service_network,
+            vxlan_port: inputs.base.vxlan_port,
+            mtu: inputs.mtu,
+            node_ip: inputs.base.node_ip,
+            egress_ips: inputs.hosted_egress_ips.iter().map(snat).collect(),
+        }
+    }
+
+    /// With the egress IPs of before besides, as long as their addresses and marks mean nothing else by now.
+    fn and_egress_ips_of(mut self, before: Option<&Self>) -> Self {
+        let wanted = self.egress_ips.clone();
+        let free =
+            |old: &&firewall::EgressSnat| !wanted.iter().any(|new| new.ip == old.ip || new.mark == old.mark);
+        let leaving = before.into_iter().flat_map(|before| before.egress_ips.iter().filter(free).cloned());
+        self.egress_ips.extend(leaving);
+        self
+    }
     }
 
     /// Reconciles once, then waits for a reason to do it again, unless this was the first success.
@@ -381,7 +417,10 @@ impl Agent {
         self.findings.want(&inputs);
         // Before the flows: whoever compares them with what they should be reads it there.
         findings::keep(&self.ovsdb, &known).await?;
-        self.host_side(&inputs).await?;
+        // What leaves under an egress IP that is given up must not leave under the node's own address instead: addresses
+        // come before the flows that mark its packets, and go after them.
+        let host = HostSide::of(&inputs);
+        self.host_side(host.clone().and_egress_ips_of(self.set_up.as_ref())).await?;
 
         let touched = self.view.update(&inputs);
         for conflict in self.view.conflicts() {
@@ -403,6 +442,7 @@ impl Agent {
         Ok(())
     }
 
+        self.host_side(host).await?;
     fn count(&self, applied: &Applied) {
         let Applied { added, removed, changed, repaired, .. } = *applied;
         let counts = [
@@ -430,14 +470,7 @@ impl Agent {
     }
 
     /// Links, addresses, routes and firewall: when what they depend on changed, and when it is time to look again.
-    async fn host_side(&mut self, inputs: &Inputs) -> anyhow::Result<()> {
-        let wanted = HostSide {
-            local_subnet: inputs.base.local_subnet,
-            cluster_networks: inputs.base.cluster_networks.clone(),
-            service_network: inputs.base.service_network,
-            vxlan_port: inputs.base.vxlan_port,
-            mtu: inputs.mtu,
-        };
+    async fn host_side(&mut self, wanted: HostSide) -> anyhow::Result<()> {
         if self.host.as_ref() == Some(&wanted) {
             return Ok(());
         }
@@ -513,24 +546,38 @@ impl Agent {
         let network = Network {
             local_subnet: inputs.base.local_subnet,
             cluster_networks: inputs.base.cluster_networks.clone(),
+        let egress_ips = wanted.egress_ips.iter().map(|snat| snat.ip).collect();
+        let placed = egress_ips::ensure(wanted.node_ip, &egress_ips).await?;
+        for change in &placed.changes {
+            info!("{change}");
+        }
+        if repair && !placed.changes.is_empty() {
+            warn!("somebody else had changed the node's egress IPs: put right");
+            self.metrics.repairs.get_or_create(&metrics::LINKS).inc();
+        }
+        let problem = |(ip, reason)| Problem { object: format!("egress IP {ip}"), reason };
+        self.refused_egress_ips = placed.refused.into_iter().map(problem).collect();
             service_network: inputs.base.service_network,
             plugin: inputs.base.plugin,
             mtu: inputs.mtu,
         };
-        for problem in &inputs.problems {
+        let left_out: Vec<Problem> =
+            inputs.problems.iter().chain(&self.refused_egress_ips).cloned().collect();
+        for problem in &left_out {
+            egress_ips: wanted.egress_ips.iter().cloned().collect(),
             if !self.status.borrow().left_out.contains(problem) {
                 warn!("{problem}");
             }
         }
         let gauge = |count| i64::try_from(count).unwrap_or(i64::MAX);
         self.metrics.pods.set(gauge(legs.len()));
-        self.metrics.left_out.set(gauge(inputs.problems.len()));
+        self.metrics.left_out.set(gauge(left_out.len()));
         self.status.send_modify(|status| {
             status.ready = true;
             status.problem = None;
             status.network = Some(Arc::new(network));
             status.synced = Arc::new(legs);
-            status.left_out.clone_from(&inputs.problems);
+            status.left_out = left_out;
         });
     }
 }

@@ -19,9 +19,21 @@ use crate::cluster::ClusterState;
 /// resolved; one without addresses has none.
 pub type Names = BTreeMap<String, BTreeSet<Ipv4Addr>>;
 
+/// An egress IP that this node hosts.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostedEgressIp {
+    /// The address.
+    pub ip: Ipv4Addr,
+    /// The namespace whose packets leave under it.
+    pub namespace: String,
+    /// The namespace's VNID, of which the mark of its packets is made.
+    pub vnid: Vnid,
+}
+
 /// Inputs of both features.
 pub(super) struct Egress {
     pub(super) ips: Vec<EgressIp>,
+    pub(super) hosted: Vec<HostedEgressIp>,
     pub(super) policies: Vec<EgressPolicy>,
     /// The DNS names that they speak of.
     pub(super) names: BTreeSet<String>,
@@ -52,6 +64,16 @@ pub(super) fn egress(
 ) -> Egress {
     let requests = requests(tenancy, problems);
     let usable = usable(around.hosts, &requests, problems);
+    let hosted = requests
+        .iter()
+        .flat_map(|request| usable.get(&request.namespace).into_iter().flatten().map(move |ip| (request, ip)))
+        .filter(|(_, (_, host))| host.vtep == around.own)
+        .map(|(Request { namespace, vnid, .. }, &(ip, _))| HostedEgressIp {
+            ip,
+            namespace: namespace.clone(),
+            vnid: *vnid,
+        })
+        .collect();
     let (mut ips, mut nodes) = (Vec::new(), BTreeSet::new());
     for Request { namespace, vnid, .. } in requests {
         let usable = usable.get(&namespace).map_or(&[][..], Vec::as_slice);
@@ -93,7 +115,7 @@ pub(super) fn egress(
         names.extend(spoken_of.filter(|name| !name.is_empty()));
         policies.push(EgressPolicy { namespace, vnid, rules, exit });
     }
-    Egress { ips, policies, names, nodes }
+    Egress { ips, hosted, policies, names, nodes }
 }
 
 /// Says that an egress IP is of no use now.

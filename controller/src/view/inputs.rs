@@ -16,7 +16,7 @@ use flowtables::pipeline::vnid::Vnid;
 use ipnet::Ipv4Net;
 use openflow::OfPort;
 
-use super::egress::{Egress, Names, Surroundings, egress};
+use super::egress::{Egress, HostedEgressIp, Names, Surroundings, egress};
 use super::nodes::{hosts, remote_nodes};
 use super::services::services;
 use super::tenancy::{Tenancy, age};
@@ -54,6 +54,8 @@ pub struct Inputs {
     pub services: Vec<Service>,
     /// Namespaces that leave the cluster under addresses of their own.
     pub egress_ips: Vec<EgressIp>,
+    /// Those of their addresses that are on this node.
+    pub hosted_egress_ips: Vec<HostedEgressIp>,
     /// What namespaces may reach outside the cluster.
     pub egress_policies: Vec<EgressPolicy>,
     /// The DNS names that they speak of, in lower case and without a dot at the end.
@@ -102,7 +104,7 @@ impl fmt::Display for Problem {
 }
 
 /// What is known besides the cluster's objects.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
     /// MAC address of the node's `tun0`, where it is not the one that the node gives it.
     pub tun0_mac: Option<[u8; 6]>,
@@ -158,6 +160,7 @@ pub fn inputs_knowing(
         pods,
         services: Vec::new(),
         egress_ips: Vec::new(),
+        hosted_egress_ips: Vec::new(),
         egress_policies: Vec::new(),
         dns_names: BTreeSet::new(),
         egress_nodes: BTreeMap::new(),
@@ -186,7 +189,8 @@ impl Inputs {
             local: &local.keys().copied().collect(),
             names: &known.names,
         };
-        let Egress { ips, policies, names, nodes } = egress(state, &tenancy, &around, &mut self.problems);
+        let Egress { ips, hosted, policies, names, nodes } =
+            egress(state, &tenancy, &around, &mut self.problems);
         self.dns_names = names;
         self.egress_nodes = self
             .nodes
@@ -195,6 +199,7 @@ impl Inputs {
             .map(|node| (node.name.clone(), gateway(node.subnet)))
             .collect();
         self.egress_ips = ips;
+        self.hosted_egress_ips = hosted;
         self.egress_policies = policies;
         self.multicast = local
             .into_iter()

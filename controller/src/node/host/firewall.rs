@@ -6,9 +6,10 @@
 //!
 //! | chain | reached from | does |
 //! |---|---|---|
-//! | `OPENSHIFT-FIREWALL-ALLOW` | input | accepts VXLAN, and what comes from pods to the node |
+//! | `OPENSHIFT-FIREWALL-ALLOW` | input | rejects new connections to egress IPs; accepts VXLAN, and what comes from pods to the node |
 //! | `OPENSHIFT-BLOCK-OUTPUT` | output, and forward before all else | rejects new connections to the machine config server |
 //! | `OPENSHIFT-FIREWALL-FORWARD` | forward | drops resends of connections that conntrack has forgotten, accepts pods' traffic |
+//! | `OPENSHIFT-EGRESS-IP` | postrouting, before anybody's masquerading | gives what a namespace with an egress IP sends that address |
 //! | `OPENSHIFT-MASQUERADE`, `OPENSHIFT-MASQUERADE-2` | postrouting | gives what leaves the cluster the node's address |
 //! | `raw-prerouting` | - | with a datapath in user space, drops the kernel's copy of what pods send |
 //! | `OPENSHIFT-NOTRACK` | prerouting and output, before conntrack | keeps VXLAN out of conntrack |
@@ -16,10 +17,15 @@
 //! In the replaced system `OPENSHIFT-BLOCK-OUTPUT` came after the rule that accepts all of the pods' traffic, so it did not
 //! hold for pods; here it comes first.
 //!
+//! The mark of a namespace's packets can have the bit by which kube-proxy asks for masquerading. Who rewrites a packet's
+//! source first decides, so egress IPs have a hook of their own in front of the one where kube-proxy's rules are. Marked
+//! packets that service NAT has sent back into the cluster get the node's address there.
+//!
 //! A verdict `accept` ends this table's chain only: another table on the same hook that drops, as a firewall of the
 //! node's administrator may do, still drops. The link of `tun0` must be trusted there.
 
 use std::io;
+use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use nftables::helper::{DEFAULT_NFT, NftablesError, apply_ruleset_raw, get_current_ruleset_raw};
@@ -44,7 +50,11 @@ const BLOCK: &str = "OPENSHIFT-BLOCK-OUTPUT";
 const FORWARD: &str = "OPENSHIFT-FIREWALL-FORWARD";
 const MASQUERADE: &str = "OPENSHIFT-MASQUERADE";
 const MASQUERADE_2: &str = "OPENSHIFT-MASQUERADE-2";
+const EGRESS: &str = "OPENSHIFT-EGRESS-IP";
 const NOTRACK: &str = "OPENSHIFT-NOTRACK";
+
+/// Before the priority `srcnat` (100), where kube-proxy's rules and our own masquerading are.
+const BEFORE_SRCNAT: i32 = 99;
 
 /// What the firewall depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +68,19 @@ pub struct FirewallSpec {
     /// The datapath runs in user space: it leaves the kernel a copy of each packet that comes from a pod, which the
     /// kernel would route past all tables of the pipeline.
     pub userspace_datapath: bool,
+    /// The egress IPs that the node hosts.
+    pub egress_ips: Vec<EgressSnat>,
+}
+
+/// Packets of a namespace and the address under which they leave.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EgressSnat {
+    /// The address.
+    pub ip: Ipv4Addr,
+    /// The mark that the pipeline gives the packets.
+    pub mark: u32,
+    /// The namespace, for people.
+    pub namespace: String,
 }
 
 /// What [`ensure`] did.
@@ -132,10 +155,11 @@ fn objects(spec: &FirewallSpec) -> Vec<Value> {
         base("forward", "filter", "forward", 0),
         base("output", "filter", "output", 0),
         base("postrouting", "nat", "postrouting", 100),
+        base("egress-postrouting", "nat", "postrouting", BEFORE_SRCNAT),
         base("raw-prerouting", "filter", "prerouting", -300),
         base("raw-output", "filter", "output", -300),
     ];
-    let named = [ALLOW, BLOCK, FORWARD, MASQUERADE, MASQUERADE_2, NOTRACK];
+    let named = [ALLOW, BLOCK, FORWARD, MASQUERADE, MASQUERADE_2, EGRESS, NOTRACK];
     chains.extend(named.map(|name| json!({ "chain": { "family": "ip", "table": TABLE, "name": name } })));
 
     // In the order of their chains, as they are listed.
@@ -145,6 +169,10 @@ fn objects(spec: &FirewallSpec) -> Vec<Value> {
     rules.add("forward", "firewall overrides", [jump(FORWARD)]);
     rules.add("output", "firewall overrides", [jump(BLOCK)]);
     rules.add("postrouting", "rules for masquerading OpenShift traffic", [jump(MASQUERADE)]);
+    for network in &spec.cluster_networks {
+        let from = equal(field("ip", "saddr"), prefix(network));
+        rules.add("egress-postrouting", "pod-to-external traffic", [from, jump(EGRESS)]);
+    }
     if spec.userspace_datapath {
         let from_pod = equal(json!({ "meta": { "key": "iifname" } }), json!(HOST_VETHS));
         rules.add(
@@ -156,6 +184,10 @@ fn objects(spec: &FirewallSpec) -> Vec<Value> {
     rules.add("raw-prerouting", "disable conntrack for vxlan", [jump(NOTRACK)]);
     rules.add("raw-output", "disable conntrack for vxlan", [jump(NOTRACK)]);
 
+    for EgressSnat { ip, namespace, .. } in &spec.egress_ips {
+        let to = equal(field("ip", "daddr"), json!(ip));
+        rules.add(ALLOW, &format!("egress IP of {namespace}"), [to, connection("new"), reject()]);
+    }
     let vxlan = || equal(field("udp", "dport"), json!(spec.vxlan_port));
     let from_tun = equal(json!({ "meta": { "key": "iifname" } }), json!(spec.tun));
     rules.add(ALLOW, "VXLAN incoming", [vxlan(), verdict("accept")]);
@@ -169,10 +201,8 @@ fn objects(spec: &FirewallSpec) -> Vec<Value> {
     for network in &spec.cluster_networks {
         let from = || equal(field("ip", "saddr"), prefix(network));
         let to = equal(field("ip", "daddr"), prefix(network));
-        let forgotten =
-            json!({ "match": { "op": "in", "left": { "ct": { "key": "state" } }, "right": "invalid" } });
         let comment = "attempted resend after connection close";
-        rules.add(FORWARD, comment, [from(), forgotten, verdict("drop")]);
+        rules.add(FORWARD, comment, [from(), connection("invalid"), verdict("drop")]);
         rules.add(FORWARD, "forward traffic from SDN", [to, verdict("accept")]);
         rules.add(FORWARD, "forward traffic to SDN", [from(), verdict("accept")]);
     }
@@ -190,6 +220,16 @@ fn objects(spec: &FirewallSpec) -> Vec<Value> {
         rules.add(MASQUERADE_2, comment, [to, verdict("return")]);
     }
     rules.add(MASQUERADE_2, comment, [verdict("masquerade")]);
+
+    for EgressSnat { ip, mark, namespace } in &spec.egress_ips {
+        let marked = || equal(json!({ "meta": { "key": "mark" } }), json!(mark));
+        let comment = format!("egress IP of {namespace}");
+        for network in &spec.cluster_networks {
+            let to = equal(field("ip", "daddr"), prefix(network));
+            rules.add(EGRESS, &comment, [marked(), to, verdict("masquerade")]);
+        }
+        rules.add(EGRESS, &comment, [marked(), json!({ "snat": { "addr": ip } })]);
+    }
 
     rules.add(NOTRACK, "disable conntrack for vxlan", [vxlan(), verdict("notrack")]);
 
@@ -229,6 +269,11 @@ fn prefix(network: &Ipv4Net) -> Value {
 
 fn equal(left: Value, right: Value) -> Value {
     json!({ "match": { "op": "==", "left": left, "right": right } })
+}
+
+/// A state that conntrack has the packet's connection in.
+fn connection(state: &str) -> Value {
+    json!({ "match": { "op": "in", "left": { "ct": { "key": "state" } }, "right": state } })
 }
 
 /// The flags of a packet that opens a connection.

@@ -288,7 +288,7 @@ impl Link<'_> {
 }
 
 /// An address message's address with its prefix length.
-fn network(address: &AddressMessage) -> Option<Ipv4Net> {
+pub(super) fn network(address: &AddressMessage) -> Option<Ipv4Net> {
     // `Local` is the interface's own address; `Address` is the other end's on a point-to-point link.
     let local = address.attributes.iter().find_map(|attribute| match attribute {
         AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
@@ -410,18 +410,18 @@ fn link_name(link: &LinkMessage) -> Option<String> {
     })
 }
 
-fn open_error(source: io::Error) -> LinkError {
+pub(super) fn open_error(source: io::Error) -> LinkError {
     LinkError::Step { step: "open a netlink socket".to_owned(), source }
 }
 
-fn errno(error: &rtnetlink::Error) -> Option<i32> {
+pub(super) fn errno(error: &rtnetlink::Error) -> Option<i32> {
     match error {
         rtnetlink::Error::NetlinkError(error) => error.to_io().raw_os_error(),
         _ => None,
     }
 }
 
-fn step(step: String, error: rtnetlink::Error) -> LinkError {
+pub(super) fn step(step: String, error: rtnetlink::Error) -> LinkError {
     let source = match error {
         rtnetlink::Error::NetlinkError(error) => error.to_io(),
         other => io::Error::other(other),

@@ -1,5 +1,5 @@
 //! Tells at once when somebody changes what the agent has set up on the node's own network stack: `tun0`, addresses,
-//! routes, or the nftables table.
+//! egress IPs among them, routes, or the nftables table.
 //!
 //! It only says that it is time to look; the agent compares and puts right. Its own changes are reported like any other,
 //! and found to be as they shall be.
@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::LinkAttribute;
 use netlink_packet_route::route::RouteAttribute;
 use nix::libc;
@@ -24,6 +25,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
+use super::egress_ips;
 use super::firewall::TABLE;
 
 /// Changes mostly come several at a time, as from a reload of a firewall: looking once after them is enough.
@@ -64,7 +66,8 @@ async fn links(tun: String, changed: Arc<Notify>) -> io::Result<()> {
                 .iter()
                 .any(|attribute| matches!(attribute, LinkAttribute::IfName(name) if *name == tun)),
             RouteNetlinkMessage::NewAddress(address) | RouteNetlinkMessage::DelAddress(address) => {
-                Some(address.header.index) == index
+                let is_egress_ip = |attribute: &AddressAttribute| matches!(attribute, AddressAttribute::Label(label) if egress_ips::is_label(label));
+                Some(address.header.index) == index || address.attributes.iter().any(is_egress_ip)
             }
             RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => route
                 .attributes

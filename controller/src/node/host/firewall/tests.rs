@@ -17,7 +17,12 @@ fn spec() -> FirewallSpec {
         tun: "tun0".to_owned(),
         vxlan_port: 4789,
         userspace_datapath: false,
+        egress_ips: Vec::new(),
     }
+}
+
+fn egress_ip(ip: &str, mark: u32) -> EgressSnat {
+    EgressSnat { ip: ip.parse().unwrap(), mark, namespace: "shop".to_owned() }
 }
 
 const LISTED: &str = r#"table ip openshift-sdn {
@@ -40,6 +45,12 @@ const LISTED: &str = r#"table ip openshift-sdn {
 	chain postrouting {
 		type nat hook postrouting priority srcnat; policy accept;
 		jump OPENSHIFT-MASQUERADE comment "rules for masquerading OpenShift traffic"
+	}
+
+	chain egress-postrouting {
+		type nat hook postrouting priority srcnat - 1; policy accept;
+		ip saddr 10.128.0.0/14 jump OPENSHIFT-EGRESS-IP comment "pod-to-external traffic"
+		ip saddr 10.132.7.0/24 jump OPENSHIFT-EGRESS-IP comment "pod-to-external traffic"
 	}
 
 	chain raw-prerouting {
@@ -83,6 +94,9 @@ const LISTED: &str = r#"table ip openshift-sdn {
 		masquerade comment "masquerade pod-to-external traffic"
 	}
 
+	chain OPENSHIFT-EGRESS-IP {
+	}
+
 	chain OPENSHIFT-NOTRACK {
 		udp dport 4789 notrack comment "disable conntrack for vxlan"
 	}
@@ -119,6 +133,7 @@ fn nothing_changes_the_second_time() {
             tun: "tun-1.2".to_owned(),
             vxlan_port: 8472,
             userspace_datapath: true,
+            egress_ips: vec![egress_ip("192.0.2.77", 0x82_f8b2)],
         };
         assert_ne!(ensured(&node, &spec).unwrap(), Changed::Nothing, "{networks:?}");
         assert_eq!(ensured(&node, &spec).unwrap(), Changed::Nothing, "{networks:?}");
@@ -225,4 +240,73 @@ fn packets() {
         assert!(tracked.contains("dport=8080"), "{tracked}");
         assert!(!tracked.contains("dport=4789"), "{tracked}");
     }
+}
+
+/// What a namespace with an egress IP sends, marked as the pipeline marks it, beside a kube-proxy that was there first.
+#[test]
+fn egress_ips() {
+    let [pod, node, outside] = ["pod", "node", "out"].map(|end| Namespace::new(&format!("eip-{end}")));
+    node.says(&format!("ip link add name tun0 type veth peer name eth0 netns {}", pod.name));
+    node.says(&format!("ip link add name eth0 type veth peer name eth0 netns {}", outside.name));
+    for (ns, link, address) in [
+        (&pod, "eth0", "10.128.2.9/23"),
+        (&node, "tun0", "10.128.2.1/23"),
+        (&node, "eth0", "192.0.2.1/24"),
+        (&node, "eth0", "192.0.2.77/24"),
+        (&outside, "eth0", "192.0.2.2/24"),
+        (&outside, "eth0", "10.128.4.9/32"),
+    ] {
+        ns.says(&format!("ip address add {address} dev {link}"));
+        ns.says(&format!("ip link set {link} up"));
+    }
+    pod.says("ip route add default via 10.128.2.1");
+    outside.says("ip route add 10.128.2.0/23 via 192.0.2.1");
+    node.says("ip route add 10.128.4.0/23 via 192.0.2.2");
+    node.says("sysctl -q -w net.ipv4.ip_forward=1");
+    // Bit 14 of the mark asks kube-proxy for the node's address. Its rules are there before ours.
+    let mark = 0x82_f8b2;
+    assert_ne!(mark & KUBE_PROXY_MASQUERADE, 0);
+    for command in [
+        "add table ip kube-proxy",
+        "add chain ip kube-proxy postrouting { type nat hook postrouting priority srcnat; }",
+        "add rule ip kube-proxy postrouting meta mark & 0x4000 == 0x4000 masquerade",
+        "add table ip pipeline",
+        "add chain ip pipeline prerouting { type filter hook prerouting priority mangle; }",
+    ] {
+        node.says(&format!("nft {command}"));
+    }
+    let marking = |mark: u32| {
+        node.says("nft flush chain ip pipeline prerouting");
+        node.says(&format!("nft add rule ip pipeline prerouting iifname tun0 meta mark set {mark}"));
+    };
+    let hosting = FirewallSpec { egress_ips: vec![egress_ip("192.0.2.77", mark)], ..spec() };
+    ensured(&node, &hosting).unwrap();
+    assert_eq!(ensured(&node, &hosting).unwrap(), Changed::Nothing);
+
+    // Whose address the listener at `to` sees.
+    let seen = |to: &str| -> String {
+        let to: SocketAddr = to.parse().unwrap();
+        let listener = outside.run(|| TcpListener::bind(to).unwrap());
+        let _connection = pod.run(|| TcpStream::connect_timeout(&to, Duration::from_secs(5)).unwrap());
+        let (_, from) = listener.accept().unwrap();
+        from.ip().to_string()
+    };
+    marking(mark);
+    assert_eq!(seen("192.0.2.2:8080"), "192.0.2.77", "under the egress IP");
+    assert_eq!(seen("10.128.4.9:8080"), "192.0.2.1", "sent back into the cluster: under the node's address");
+    marking(0x82_f8b3);
+    assert_eq!(seen("192.0.2.2:8081"), "192.0.2.1", "another namespace: under the node's address");
+    marking(KUBE_PROXY_MASQUERADE);
+    assert_eq!(seen("192.0.2.2:8082"), "192.0.2.1", "as kube-proxy asks");
+    marking(mark);
+    let _listener = node.run(|| TcpListener::bind("0.0.0.0:8090").unwrap());
+    for from in [&outside, &pod] {
+        let to: SocketAddr = "192.0.2.77:8090".parse().unwrap();
+        let refused =
+            from.run(|| TcpStream::connect_timeout(&to, Duration::from_secs(5)).unwrap_err().kind());
+        assert_eq!(refused, ErrorKind::ConnectionRefused, "nobody connects to an egress IP");
+    }
+
+    ensured(&node, &spec()).unwrap();
+    assert_eq!(seen("192.0.2.2:8083"), "192.0.2.1", "not hosted any more");
 }
