@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod agent;
 pub mod cni;
+pub mod cri;
 pub mod findings;
 pub mod host;
 pub mod inquiry;

@@ -48,6 +48,9 @@ struct Args {
     /// Directory of CNI plugins, where `portmap` is looked for
     #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin")]
     cni_bin_dir: PathBuf,
+    /// Socket of the container runtime (CRI): what it has forgotten without a DEL is removed; `none` not to ask
+    #[arg(long, value_name = "PATH", default_value = "none")]
+    cri_socket: PathBuf,
     /// Remove the network configuration and end: the runtime makes no more pods with this plugin
     #[arg(long)]
     remove_cni_config: bool,
@@ -103,6 +106,7 @@ async fn run(args: Args, log: LogFilter) -> anyhow::Result<()> {
         pods_are_known: matches!(args.cluster, ClusterLocation::Kube),
         cni_conf_dir,
         cni_bin_dir: args.cni_bin_dir,
+        cri_socket: (args.cri_socket.as_os_str() != "none").then_some(args.cri_socket),
         resolv_conf: args.resolv_conf,
     };
     let mut terminate = signal(SignalKind::terminate())?;

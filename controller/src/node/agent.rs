@@ -53,6 +53,8 @@ pub struct Config {
     pub cni_conf_dir: Option<PathBuf>,
     /// Where CNI plugins are.
     pub cni_bin_dir: PathBuf,
+    /// Where the container runtime says which sandboxes there are (CRI); none: it is not asked.
+    pub cri_socket: Option<PathBuf>,
     /// Names the DNS servers that the names in EgressNetworkPolicies are asked of.
     pub resolv_conf: PathBuf,
 }
@@ -350,7 +352,10 @@ impl HostSide {
             && self.converging.is_empty()
         {
             let pods = Arc::clone(&self.pods);
-            self.converging.spawn(async move { pods.converge(network.local_subnet).await });
+            self.converging.spawn(async move {
+                pods.converge(network.local_subnet).await;
+                pods.remove_unknown(network.local_subnet).await;
+            });
         }
     }
 

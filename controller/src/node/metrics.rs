@@ -85,6 +85,7 @@ pub(in crate::node) const PORT: Part = Part { part: "port" };
 pub(in crate::node) const BRIDGE: Part = Part { part: "bridge" };
 pub(in crate::node) const LEASE: Part = Part { part: "lease" };
 pub(in crate::node) const VETH: Part = Part { part: "veth" };
+pub(in crate::node) const SANDBOX: Part = Part { part: "sandbox" };
 
 pub(in crate::node) const OVSDB: Peer = Peer { peer: "ovsdb" };
 pub(in crate::node) const OPENFLOW: Peer = Peer { peer: "openflow" };
@@ -93,7 +94,7 @@ impl Metrics {
     /// Everything under its name, and with `legacy` what the replaced system had under its names.
     #[must_use]
     pub fn registry(&self, legacy: bool) -> Registry {
-        for part in [LINKS, FIREWALL, PORT, BRIDGE, LEASE, VETH] {
+        for part in [LINKS, FIREWALL, PORT, BRIDGE, LEASE, VETH, SANDBOX] {
             drop(self.repairs.get_or_create(&part));
         }
         for change in ["added", "removed", "changed"] {

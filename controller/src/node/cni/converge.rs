@@ -16,11 +16,13 @@
 use std::collections::BTreeSet;
 
 use cni_shim::cni::{CniError, ErrorCode, NetConf, ValidAttachment, validate};
+use std::sync::PoisonError;
 use cni_shim::contract::Request;
 use futures::StreamExt;
 use futures::stream;
 use ipnet::Ipv4Net;
-use tracing::{info, warn};
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
 
 use super::alias::Alias;
 use super::ipam::Lease;
@@ -148,14 +150,7 @@ impl PodNetwork {
             CniError::new(ErrorCode::TRY_AGAIN_LATER, "the node's network is not set up yet")
         })?;
         let subnet = network.local_subnet;
-        let of = |container_id: &str, ifname: &str| ValidAttachment {
-            container_id: container_id.to_owned(),
-            ifname: ifname.to_owned(),
-        };
-        let mut ours: BTreeSet<ValidAttachment> =
-            legs(&self.ovsdb.replica()).iter().map(|leg| of(&leg.sandbox, &leg.ifname)).collect();
-        let leases = self.ipam(subnet, |ipam| ipam.leases()).await?;
-        ours.extend(leases.iter().map(|lease| of(&lease.container_id, &lease.ifname)));
+        let ours = self.attachments(subnet).await?;
         let mut problems = Vec::new();
         for gone in ours.difference(&valid) {
             let ValidAttachment { container_id, ifname } = gone;
@@ -176,6 +171,51 @@ impl PodNetwork {
     /// Removes what there is of an attachment. The caller holds the sandbox's lock.
     pub(super) async fn take_away(
         &self,
+    /// Removes what the container runtime has forgotten without a DEL. Does nothing if there is no runtime to be asked.
+    pub async fn remove_unknown(&self, subnet: Ipv4Net) {
+        let Some(socket) = &self.cri_socket else { return };
+        // Before the runtime is asked: what is attached meanwhile can't be unknown.
+        let attached = match self.attachments(subnet).await {
+            Ok(attached) => attached,
+            Err(error) => return warn!("can't compare the leases with the runtime's sandboxes: {error}"),
+        };
+        let known = match cri::sandboxes(socket).await {
+            Ok(known) => known,
+            Err(error) => return warn!("{}", crate::describe(&error.into())),
+        };
+        debug!(sandboxes = known.len(), attached = attached.len(), "asked the container runtime");
+        let sandboxes = attached.iter().map(|attachment| attachment.container_id.clone()).collect();
+        let gone = {
+            let mut unknown = self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+            unknown.note(Instant::now(), &sandboxes, &known)
+        };
+        for ValidAttachment { container_id, ifname } in attached {
+            if !gone.contains(&container_id) {
+                continue;
+            }
+            let lock = self.lock(&container_id);
+            let Ok(_guard) = lock.try_lock() else { continue };
+            info!(sandbox = container_id, ifname, "the container runtime has forgotten it: removing it");
+            match self.take_away(subnet, &container_id, &ifname).await {
+                Ok(()) => self.repaired(&metrics::SANDBOX),
+                Err(error) => warn!(sandbox = container_id, "{error}"),
+            }
+        }
+    }
+
+    /// Whatever has a port or a lease.
+    async fn attachments(&self, subnet: Ipv4Net) -> Result<BTreeSet<ValidAttachment>, CniError> {
+        let of = |container_id: &str, ifname: &str| ValidAttachment {
+            container_id: container_id.to_owned(),
+            ifname: ifname.to_owned(),
+        };
+        let mut all: BTreeSet<ValidAttachment> =
+            legs(&self.ovsdb.replica()).iter().map(|leg| of(&leg.sandbox, &leg.ifname)).collect();
+        let leases = self.ipam(subnet, |ipam| ipam.leases()).await?;
+        all.extend(leases.iter().map(|lease| of(&lease.container_id, &lease.ifname)));
+        Ok(all)
+    }
+
         subnet: Ipv4Net,
         container_id: &str,
         ifname: &str,

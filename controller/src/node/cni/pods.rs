@@ -30,6 +30,7 @@ use super::ipam::{Ipam, IpamError};
 use super::sandbox::{self, BlockList, PodRoute, SandboxSpec, host_veth_name, pod_routes};
 use crate::cluster::Snapshot;
 use crate::node::agent::{Config, USERSPACE};
+use crate::node::cri::Unknown;
 use crate::node::host::links;
 use crate::node::metrics::{Metrics, Part, Step};
 use crate::node::netns::{self, NetNs};
@@ -71,6 +72,10 @@ pub struct PodNetwork {
 
 /// A pod's request, parsed once.
 struct Attachment {
+    /// Where the container runtime is asked.
+    pub(super) cri_socket: Option<PathBuf>,
+    /// Sandboxes that the runtime did not know when it was asked.
+    pub(super) unknown: Mutex<Unknown>,
     container_id: String,
     ifname: String,
     netns: PathBuf,
@@ -110,6 +115,8 @@ impl PodNetwork {
     pub(super) fn current_status(&self) -> Status {
         self.status.borrow().clone()
     }
+            cri_socket: config.cri_socket.clone(),
+            unknown: Mutex::default(),
 
     /// Whether the switch has confirmed a sandbox's flows.
     pub(super) fn is_synced(&self, sandbox: &str) -> bool {
