@@ -144,6 +144,26 @@ impl Sandbox {
     }
 }
 
+/// Puts a pod of namespace `default` into the lab's cluster: `metadata` and `rest` are lines of YAML below
+/// `metadata:` and beside it.
+///
+/// # Errors
+/// The lab has no directory of objects, or it can't be written.
+pub fn write_pod(lab: &Lab, name: &str, metadata: &str, rest: &str) -> anyhow::Result<()> {
+    let run = lab.ovs_dir("node1")?;
+    let directory = run.ancestors().map(|above| above.join("cluster")).find(|path| path.is_dir());
+    let directory = directory.context("the lab has no cluster directory")?;
+    let text = format!(
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\n  namespace: default\n{metadata}spec:\n  nodeName: node1\n  \
+         containers:\n  - name: c\n    image: i\n{rest}"
+    );
+    // Whole or not at all, for whoever watches the directory.
+    let temporary = directory.join(format!(".{name}.tmp"));
+    std::fs::write(&temporary, text)?;
+    std::fs::rename(&temporary, directory.join(format!("{name}.yaml")))?;
+    Ok(())
+}
+
 impl Drop for Sandbox {
     fn drop(&mut self) {
         if let Err(error) = NetNs::delete_named(&self.netns) {

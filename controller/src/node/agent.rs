@@ -330,6 +330,9 @@ impl HostSide {
             () = self.syncer.closed() => {
                 warn!("the OpenFlow connection ended: is ovs-vswitchd being restarted?");
                 self.syncer.disconnect();
+                } else if self.pods.any_unnamed() {
+                    // The pod that it belongs to may be known by now.
+                    self.converge();
                 self.connections();
                 // Its links may have gone with it, by nobody's doing.
                 self.host = None;
@@ -406,15 +409,15 @@ impl HostSide {
     async fn reconcile(&mut self) -> anyhow::Result<()> {
         let snapshot = self.state.borrow_and_update().clone();
         let known = self.findings.known();
-        let mut ports = pod_ports(&self.ovsdb.replica());
-        let mut inputs = view::inputs_knowing(&snapshot.state, &self.config.node, &ports, &known)?;
+        let mut ports = self.pods.staying();
+        let mut inputs = self.inputs(&snapshot, &ports, &known)?;
 
         self.bridge(&inputs).ensure(&self.ovsdb).await?;
         if !self.status.borrow().ready {
             // No request is being served yet: what an earlier run did not bring to its end is settled first.
             self.pods.converge(inputs.base.local_subnet).await;
-            ports = pod_ports(&self.ovsdb.replica());
-            inputs = view::inputs_knowing(&snapshot.state, &self.config.node, &ports, &known)?;
+            ports = self.pods.staying();
+            inputs = self.inputs(&snapshot, &ports, &known)?;
         }
         if self.pods.note_ports(&ports) {
             self.converge();

@@ -1,12 +1,15 @@
 //! The CNI side of the agent: server, pods, address management, sandbox wiring.
 
+mod again;
 pub mod alias;
 mod bandwidth;
 pub mod conflist;
 mod converge;
 pub mod fault;
 pub mod ipam;
+mod leave;
 pub mod pods;
 pub mod sandbox;
 pub mod server;
+mod takeover;
 mod verify;

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use tests::cni::{Sandbox, nothing_is_left, socket};
+use tests::cni::{Sandbox, leases, nothing_is_left, socket};
 use tests::http::metric;
-use tests::{Lab, both, until};
+use tests::{Lab, Paused, both, daemon, until};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -163,5 +163,33 @@ fn wrong_options_are_put_right_in_place_and_foreign_bridges_left_alone() -> anyh
     ensure!(uuid(&site)? == before, "br0 was made anew");
     ensure!(site.vsctl("list Bridge br-other")? == other, "the foreign bridge was changed");
     site.vsctl("del-br br-other")?;
+    site.end()
+}
+
+/// A runtime that repeats an ADD while the port is lost: what the pod has is its own, and it gets its port by that.
+#[test]
+fn an_add_of_a_pod_whose_port_is_lost_gives_it_back() -> anyhow::Result<()> {
+    let site = Site::new(2)?;
+    let agent = socket(&site.lab)?;
+    let before = leases(&site.lab)?;
+    let pod = site.pods.first().context("no pod")?;
+    let address = pod.address()?;
+    for lose_lease in [false, true] {
+        // The agent would find out by itself: it is held up while the port goes, and the request waits for it.
+        let paused = Paused::new(daemon(&site.lab.status()?, "node1", "sdn-node")?)?;
+        site.vsctl("del-br br0")?;
+        if lose_lease {
+            std::fs::remove_file(site.lab.ovs_dir("node1")?.join("../leases/openshift-sdn").join(&address))?;
+        }
+        drop(paused);
+        until(SOON, || pod.succeed("ADD", &agent).map(|_| ()))?;
+        ensure!(pod.address()? == address, "another address");
+        site.whole()?;
+        let after = leases(&site.lab)?;
+        ensure!(
+            after.len() == before.len() && after.contains(&address),
+            "leases were {before:?}, are {after:?}"
+        );
+    }
     site.end()
 }

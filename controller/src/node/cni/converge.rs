@@ -11,12 +11,14 @@
 //! | any | none | yes | a pod whose namespace is gone | port and lease are removed |
 //! | none | yes | yes | a lease file removed or damaged by hand | the lease is written again |
 //!
+//! What the replaced system has left is taken over first ([`super::takeover`]).
+//!
 //! A sandbox that a CNI request is at work on is left to the request.
 
 use std::collections::BTreeSet;
+use std::sync::PoisonError;
 
 use cni_shim::cni::{CniError, ErrorCode, NetConf, ValidAttachment, validate};
-use std::sync::PoisonError;
 use cni_shim::contract::Request;
 use futures::StreamExt;
 use futures::stream;
@@ -26,10 +28,10 @@ use tracing::{debug, info, warn};
 
 use super::alias::Alias;
 use super::ipam::Lease;
-use super::pods::PodNetwork;
+use super::pods::{PodNetwork, host_veth_of};
 use super::sandbox::{self, host_veth_name, link_alias, link_exists};
-use crate::node::metrics;
 use crate::node::ovs::ports::{Leg, legs};
+use crate::node::{cri, metrics};
 
 /// So many sandboxes at a time.
 const AT_ONCE: usize = 32;
@@ -45,6 +47,7 @@ impl PodNetwork {
             }
         };
         let legs = legs(&self.ovsdb.replica());
+        self.take_over_all(subnet, &legs).await;
         let with_port: BTreeSet<(&str, &str)> =
             legs.iter().map(|leg| (leg.sandbox.as_str(), leg.ifname.as_str())).collect();
         let without_port = leases
@@ -168,9 +171,6 @@ impl PodNetwork {
         }
     }
 
-    /// Removes what there is of an attachment. The caller holds the sandbox's lock.
-    pub(super) async fn take_away(
-        &self,
     /// Removes what the container runtime has forgotten without a DEL. Does nothing if there is no runtime to be asked.
     pub async fn remove_unknown(&self, subnet: Ipv4Net) {
         let Some(socket) = &self.cri_socket else { return };
@@ -216,13 +216,16 @@ impl PodNetwork {
         Ok(all)
     }
 
+    /// Removes what there is of an attachment. The caller holds the sandbox's lock.
+    pub(super) async fn take_away(
+        &self,
         subnet: Ipv4Net,
         container_id: &str,
         ifname: &str,
     ) -> Result<(), CniError> {
-        let veth = host_veth_name(container_id, ifname);
-        let of_it = |leg: &Leg| leg.ifname == ifname;
-        if let Some(leg) = self.leg(container_id).filter(of_it) {
+        let leg = self.leg(container_id).filter(|leg| leg.ifname == ifname);
+        let veth = host_veth_of(leg.as_ref(), container_id, ifname);
+        if let Some(leg) = leg {
             self.forget_port(&leg).await?;
             self.ports.delete(&leg.host_veth).await.map_err(|error| super::pods::step("port", error))?;
         }

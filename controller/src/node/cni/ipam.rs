@@ -243,6 +243,11 @@ impl Ipam {
         Err(IpamError::Exhausted { subnet: self.subnet, in_use, size: self.size() })
     }
 
+    /// Whether an interface of a container has a lease, as far as is known without reading the directory.
+    pub fn is_leased(&self, container_id: &str, ifname: &str) -> bool {
+        self.state().leases.values().any(|lease| lease.is_of(container_id, ifname))
+    }
+
     /// Writes the lease of an address that a container is known to have, in place of one that is missing, damaged or
     /// of nobody. `false` if it was there.
     ///

@@ -1,7 +1,7 @@
-//! Pods on the network: ADD and DEL.
+//! Pods on the network: ADD, and what all requests need.
 //!
 //! The steps of ADD are lease, veth, port, flows; whatever fails, the steps before are undone, so that the
-//! runtime may simply try again. DEL takes the flows away before the address is free for another pod.
+//! runtime may simply try again.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
@@ -33,7 +33,7 @@ use crate::node::agent::{Config, USERSPACE};
 use crate::node::cri::Unknown;
 use crate::node::host::links;
 use crate::node::metrics::{Metrics, Part, Step};
-use crate::node::netns::{self, NetNs};
+use crate::node::netns::NetNs;
 use crate::node::ovs::bridge::BRIDGE;
 use crate::node::ovs::ports::{Leg, first_free, is_free, legs};
 use crate::node::status::{Network, Status};
@@ -53,36 +53,40 @@ pub struct PodNetwork {
     /// Ports of many pods in one transaction.
     pub(super) ports: PortWriter,
     status: watch::Receiver<Status>,
-    nudge: Arc<Notify>,
+    pub(super) nudge: Arc<Notify>,
     /// Told when leases, veths and ports turn out not to agree.
     pub(in crate::node) disorder: Notify,
     pub(in crate::node) metrics: Metrics,
     lease_dir: PathBuf,
     ipam: Arc<Mutex<Option<Arc<Ipam>>>>,
-    datapath_is_userspace: bool,
+    pub(super) datapath_is_userspace: bool,
+    /// Name of the Node object that stands for this machine.
+    pub(super) node: String,
     /// One request at a time for each sandbox; different sandboxes do not wait for each other.
     sandboxes: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
     /// Port numbers given to ports that are being made.
     reserved: Mutex<BTreeSet<OfPort>>,
     /// The number that each sandbox's port had last: one that is lost gets it again.
     last_ports: Mutex<HashMap<String, OfPort>>,
+    /// Sandboxes that a DEL is at work on: the pipeline leads nothing to and from their ports any more.
+    pub(super) leaving: Mutex<BTreeSet<String>>,
     /// Pods are objects of an API server: an ADD waits until this side knows the pod and with it its annotations.
     pods_are_known: bool,
-}
-
-/// A pod's request, parsed once.
-struct Attachment {
     /// Where the container runtime is asked.
     pub(super) cri_socket: Option<PathBuf>,
     /// Sandboxes that the runtime did not know when it was asked.
     pub(super) unknown: Mutex<Unknown>,
-    container_id: String,
-    ifname: String,
-    netns: PathBuf,
+}
+
+/// A pod's request, parsed once.
+pub(super) struct Attachment {
+    pub(super) container_id: String,
+    pub(super) ifname: String,
+    pub(super) netns: PathBuf,
     version: CniVersion,
-    args: CniArgs,
-    namespace: String,
-    name: String,
+    pub(super) args: CniArgs,
+    pub(super) namespace: String,
+    pub(super) name: String,
 }
 
 impl PodNetwork {
@@ -105,18 +109,25 @@ impl PodNetwork {
             lease_dir: config.lease_dir.join("openshift-sdn"),
             ipam: Arc::default(),
             datapath_is_userspace: config.datapath_type == USERSPACE,
+            node: config.node.clone(),
             sandboxes: Mutex::default(),
             reserved: Mutex::default(),
             last_ports: Mutex::default(),
+            leaving: Mutex::default(),
             pods_are_known: config.pods_are_known,
+            cri_socket: config.cri_socket.clone(),
+            unknown: Mutex::default(),
         }
     }
 
     pub(super) fn current_status(&self) -> Status {
         self.status.borrow().clone()
     }
-            cri_socket: config.cri_socket.clone(),
-            unknown: Mutex::default(),
+
+    /// The cluster as it is known now.
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        self.state.borrow().clone()
+    }
 
     /// Whether the switch has confirmed a sandbox's flows.
     pub(super) fn is_synced(&self, sandbox: &str) -> bool {
@@ -184,7 +195,11 @@ impl PodNetwork {
         let _guard = lock.lock().await;
         let network = self.network(&attachment).await?;
         let netns = attachment.open_netns()?;
-        if let Some(leg) = self.leg(&attachment.container_id) {
+        let there = match self.leg(&attachment.container_id) {
+            None => self.attach_again(&attachment, &network, &netns).await?,
+            leg => leg,
+        };
+        if let Some(leg) = there {
             return self.repeat(&attachment, &network, netns, leg).await;
         }
 
@@ -210,10 +225,13 @@ impl PodNetwork {
     ) -> Result<Vec<u8>, CniError> {
         let (container_id, ifname) = (attachment.container_id.clone(), attachment.ifname.clone());
         let wanted = attachment.args.ip;
-        let lease =
-            self.ipam(network.local_subnet, move |ipam| ipam.allocate(&container_id, &ifname, wanted));
-        let ip = self.timed("lease", lease).await?;
-        undo.leased = Some(network.local_subnet);
+        let lease = self.ipam(network.local_subnet, move |ipam| {
+            let was_leased = ipam.is_leased(&container_id, &ifname);
+            ipam.allocate(&container_id, &ifname, wanted).map(|ip| (ip, was_leased))
+        });
+        let (ip, was_leased) = self.timed("lease", lease).await?;
+        // What was there before is not this call's to take back.
+        undo.leased = (!was_leased).then_some(network.local_subnet);
         fault::point("add:leased")?;
 
         let host_veth = host_veth_name(&attachment.container_id, &attachment.ifname);
@@ -262,90 +280,6 @@ impl PodNetwork {
         fault::point("add:flows")?;
         info!(pod = %leg.pod(), %ip, "attached");
         Ok(result(attachment, network, &leg, MacAddr(wired.host_mac).to_string()))
-    }
-
-    /// An ADD of what is there already: the same answer, if it is the same that is asked for.
-    async fn repeat(
-        &self,
-        attachment: &Attachment,
-        network: &Network,
-        netns: NetNs,
-        leg: Leg,
-    ) -> Result<Vec<u8>, CniError> {
-        let refuse = |reason: String| {
-            let text = format!("sandbox {} is attached already, {reason}: DEL it first", leg.sandbox);
-            Err(CniError::new(ErrorCode::INTERNAL, text))
-        };
-        if leg.ifname != attachment.ifname {
-            return refuse(format!("as {}; a second interface is not supported", leg.ifname));
-        }
-        if attachment.args.ip.is_some_and(|wanted| wanted != leg.ip) {
-            return refuse(format!("with address {}", leg.ip));
-        }
-        let (ifname, ip) = (leg.ifname.clone(), leg.ip);
-        let there = netns::spawn_in(&netns, move || has_address(&ifname, ip)).await;
-        if !there.map_err(|error| step("veth", error))? {
-            return refuse(format!(
-                "but {} with {} is not in {}",
-                leg.ifname,
-                leg.ip,
-                attachment.netns.display()
-            ));
-        }
-        self.nudge.notify_one();
-        self.until(|status| status.has(&leg.sandbox)).await?;
-        let host_mac = self.host_mac(&leg.host_veth);
-        Ok(result(attachment, network, &leg, host_mac))
-    }
-
-    /// CNI DEL: takes away whatever there is of the sandbox. Nothing there is success.
-    ///
-    /// # Errors
-    /// When something could not be taken away; the runtime asks again.
-    pub async fn del(&self, request: &Request) -> Result<(), CniError> {
-        let lock = self.lock(&request.container_id);
-        let _guard = lock.lock().await;
-        fault::point("del:begin")?;
-        let mut problems = Vec::new();
-        let leg = self.leg(&request.container_id).filter(|leg| leg.ifname == request.ifname);
-        if let Some(leg) = leg {
-            match self.timed("delete port", self.delete_leg(&leg)).await {
-                Ok(()) => {
-                    let gone = self.until(|status| !status.has(&leg.sandbox));
-                    if let Err(error) = self.timed("delete flows", gone).await {
-                        problems.push(error.msg);
-                    }
-                }
-                Err(error) => problems.push(error.msg),
-            }
-        }
-        fault::point("del:port")?;
-        let veth = host_veth_name(&request.container_id, &request.ifname);
-        if let Err(error) = self.timed("delete veth", sandbox::unwire(&veth)).await {
-            problems.push(format!("veth: {error}"));
-        }
-        fault::point("del:veth")?;
-        // An address whose flows may still be there must not go to another pod.
-        if problems.is_empty() {
-            let network = self.status.borrow().network.clone();
-            if let Some(network) = network
-                && let Err(error) =
-                    self.release(network.local_subnet, &request.container_id, &request.ifname).await
-            {
-                problems.push(error.msg);
-            }
-        }
-        fault::point("del:lease")?;
-        match problems.is_empty() {
-            true => Ok(()),
-            false => Err(CniError::new(ErrorCode::TRY_AGAIN_LATER, problems.join("; "))),
-        }
-    }
-
-    /// Removes a port, with its queues.
-    async fn delete_leg(&self, leg: &Leg) -> Result<(), CniError> {
-        self.forget_port(leg).await?;
-        self.ports.delete(&leg.host_veth).await.map_err(|error| step("port", error))
     }
 
     /// Removes the port of a failed ADD, which may not have been made.
@@ -402,7 +336,7 @@ impl PodNetwork {
         legs(&self.ovsdb.replica()).into_iter().find(|leg| leg.sandbox == sandbox)
     }
 
-    fn host_mac(&self, host_veth: &str) -> String {
+    pub(super) fn host_mac(&self, host_veth: &str) -> String {
         let replica = self.ovsdb.replica();
         let interface = ovsdb::ovs::interfaces(&replica, BRIDGE)
             .into_iter()
@@ -474,7 +408,7 @@ impl PodNetwork {
     }
 
     /// Measures a step.
-    async fn timed<T>(&self, step: &'static str, work: impl Future<Output = T>) -> T {
+    pub(super) async fn timed<T>(&self, step: &'static str, work: impl Future<Output = T>) -> T {
         let start = Instant::now();
         let done = work.await;
         self.metrics.steps.get_or_create(&Step { step }).observe(start.elapsed().as_secs_f64());
@@ -483,14 +417,19 @@ impl PodNetwork {
 
     pub(super) async fn add_port(&self, leg: &Leg) -> Result<(), CniError> {
         let number = self.reserve(leg)?;
+        let made = self.write_port(leg, Some(number)).await;
+        self.reserved.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+        made
+    }
+
+    /// Makes a port, or one that is there be as it shall be.
+    pub(super) async fn write_port(&self, leg: &Leg, number: Option<OfPort>) -> Result<(), CniError> {
         let spec = PortSpec {
-            ofport_request: u16::try_from(number.0).ok(),
+            ofport_request: number.and_then(|number| u16::try_from(number.0).ok()),
             external_ids: leg.external_ids(),
             ..PortSpec::new(&leg.host_veth)
         };
-        let made = self.ports.ensure(&spec).await;
-        self.reserved.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
-        made.map(|_| ()).map_err(|error| {
+        self.ports.ensure(&spec).await.map(|_| ()).map_err(|error| {
             let code = match error {
                 OvsError::DatabaseDeadline { .. } | OvsError::SwitchDeadline { .. } => {
                     ErrorCode::TRY_AGAIN_LATER
@@ -519,7 +458,7 @@ impl PodNetwork {
     }
 
     /// Waits for the reconcile that makes `done` true.
-    async fn until(&self, done: impl Fn(&Status) -> bool) -> Result<(), CniError> {
+    pub(super) async fn until(&self, done: impl Fn(&Status) -> bool) -> Result<(), CniError> {
         let mut status = self.status.clone();
         let reached = timeout(FLOWS_DEADLINE, status.wait_for(|status| done(status))).await;
         match reached {
@@ -611,13 +550,10 @@ impl Attachment {
     }
 }
 
-/// Whether an interface of the calling thread's namespace has this address.
-fn has_address(ifname: &str, ip: Ipv4Addr) -> bool {
-    let mut addresses = nix::ifaddrs::getifaddrs().into_iter().flatten();
-    addresses.any(|found| {
-        let address = found.address.as_ref().and_then(|address| address.as_sockaddr_in().map(|v4| v4.ip()));
-        found.interface_name == ifname && address == Some(ip)
-    })
+/// The name of an attachment's veth on the node: its port's, which the replaced system chose otherwise, or the one that it
+/// would have.
+pub(super) fn host_veth_of(leg: Option<&Leg>, container_id: &str, ifname: &str) -> String {
+    leg.map_or_else(|| host_veth_name(container_id, ifname), |leg| leg.host_veth.clone())
 }
 
 pub(super) fn step(name: &str, error: impl std::fmt::Display) -> CniError {
@@ -628,7 +564,7 @@ fn routes(network: &Network) -> Vec<PodRoute> {
     pod_routes(gateway(network.local_subnet), network.service_network, &network.cluster_networks, None)
 }
 
-fn result(attachment: &Attachment, network: &Network, leg: &Leg, host_mac: String) -> Vec<u8> {
+pub(super) fn result(attachment: &Attachment, network: &Network, leg: &Leg, host_mac: String) -> Vec<u8> {
     let mtu = Some(u32::from(network.mtu));
     let host = Interface { name: leg.host_veth.clone(), mac: host_mac, mtu, sandbox: String::new() };
     let container = Interface {

@@ -221,11 +221,25 @@ fn mark(spec: &SandboxSpec, host_ifindex: u32) -> Result<(), SandboxError> {
     super::fault::point("add:wired")
         .map_err(|error| SandboxError::step("wire the sandbox", io::Error::other(error)))?;
     let Some(alias) = &spec.alias else { return Ok(()) };
-    let mut message = LinkUnspec::new_with_index(host_ifindex).build();
-    message.attributes.push(LinkAttribute::IfAlias(alias.clone()));
-    run(vec![route_request(0, RouteNetlinkMessage::SetLink(message))])
+    write_alias(LinkUnspec::new_with_index(host_ifindex).build(), alias)
+}
+
+fn write_alias(mut link: LinkMessage, alias: &str) -> Result<(), SandboxError> {
+    link.attributes.push(LinkAttribute::IfAlias(alias.to_owned()));
+    run(vec![route_request(0, RouteNetlinkMessage::SetLink(link))])
         .map_err(|Failed { source, .. }| SandboxError::step("name the veth pair", source))?;
     Ok(())
+}
+
+/// Names the host's end of a veth pair that is wired already.
+///
+/// # Errors
+/// [`SandboxError::Step`].
+pub async fn set_alias(host_veth: &str, alias: Option<String>) -> Result<(), SandboxError> {
+    let Some(alias) = alias else { return Ok(()) };
+    let link = LinkUnspec::new_with_name(host_veth).build();
+    let named = tokio::task::spawn_blocking(move || write_alias(link, &alias));
+    named.await.map_err(|_| SandboxError::lost("name the veth pair"))?
 }
 
 /// Whether the calling thread's namespace has a link of that name.

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use openflow::MacAddr;
 
 use super::pods::{PodNetwork, step};
-use super::sandbox::{host_veth_name, link_exists};
+use super::sandbox::link_exists;
 use crate::node::netns::{self, NetNs};
 use crate::node::ovs::ports::Leg;
 
@@ -140,8 +140,7 @@ fn in_result(result: &CniResult, leg: &Leg) -> Vec<String> {
     if !ours.clone().any(|ip| matches!(ip.address, IpNet::V4(net) if net.addr() == leg.ip)) {
         differences.push(format!("prevResult does not have the address {}", leg.ip));
     }
-    if !result.interfaces.iter().any(|interface| interface.name == host_veth_name(&leg.sandbox, &leg.ifname))
-    {
+    if !result.interfaces.iter().any(|interface| interface.name == leg.host_veth) {
         differences.push(format!("prevResult has no interface {}", leg.host_veth));
     }
     differences

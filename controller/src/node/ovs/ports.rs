@@ -17,7 +17,8 @@ const LAST: OfPort = OfPort(0xfeff);
 
 /// A pod's leg, as the `external_ids` of its Interface name it.
 ///
-/// `sandbox` and `ip` are the keys that the replaced system wrote too.
+/// `sandbox` and `ip` are the keys that the replaced system wrote too, and no others: a leg that it left has no Pod
+/// object's name until it is taken over (`cni::takeover`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leg {
     /// Name of the host end of the veth, which is the port's name.
@@ -28,9 +29,9 @@ pub struct Leg {
     pub ifname: String,
     /// The pod's address.
     pub ip: Ipv4Addr,
-    /// Namespace of the Pod object.
+    /// Namespace of the Pod object; empty as long as the pod is not known.
     pub namespace: String,
-    /// Name of the Pod object.
+    /// Name of the Pod object, likewise.
     pub name: String,
     /// UID of the Pod object; empty where the runtime did not say it.
     pub uid: String,
@@ -42,6 +43,12 @@ impl Leg {
     /// Namespace and name of the Pod object.
     pub fn pod(&self) -> impl std::fmt::Display + '_ {
         std::fmt::from_fn(|f| write!(f, "{}/{}", self.namespace, self.name))
+    }
+
+    /// Whether the Pod object is known that it belongs to.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        !self.namespace.is_empty() && !self.name.is_empty()
     }
 
     /// The `external_ids` that describe it.
@@ -68,8 +75,8 @@ impl Leg {
             sandbox: id("sandbox")?,
             ifname: id("ifname").unwrap_or_else(|| "eth0".to_owned()),
             ip: id("ip")?.parse().ok()?,
-            namespace: id("namespace")?,
-            name: id("name")?,
+            namespace: id("namespace").unwrap_or_default(),
+            name: id("name").unwrap_or_default(),
             uid: id("uid").unwrap_or_default(),
             port: interface.ofport.map(|port| OfPort(port.into())),
         })
@@ -82,11 +89,12 @@ pub fn legs(replica: &Replica) -> Vec<Leg> {
     interfaces(replica, BRIDGE).iter().filter_map(Leg::of).collect()
 }
 
-/// The legs that the switch has a port for, as the view takes them.
+/// The named legs that the switch has a port for, as the view takes them.
 #[must_use]
 pub fn pod_ports(replica: &Replica) -> Vec<PodPort> {
     let mut ports: Vec<PodPort> = legs(replica)
         .into_iter()
+        .filter(Leg::is_named)
         .filter_map(|leg| {
             Some(PodPort {
                 namespace: leg.namespace,

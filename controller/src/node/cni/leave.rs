@@ -1,0 +1,93 @@
+//! Pods that leave the network: DEL.
+//!
+//! The flows go first, then port, veth and lease: the address is not free for another pod before nothing leads to it. The
+//! switch is quick with flows, but does nothing else while it removes a port. For that nobody needs to wait: without flows
+//! nothing passes a port.
+
+use std::sync::PoisonError;
+
+use cni_shim::cni::{CniError, ErrorCode};
+use cni_shim::contract::Request;
+
+use super::pods::{PodNetwork, host_veth_of, step};
+use super::{fault, sandbox};
+use crate::node::ovs::ports::{Leg, pod_ports};
+use crate::view::PodPort;
+
+impl PodNetwork {
+    /// CNI DEL: takes away whatever there is of the sandbox. Nothing there is success.
+    ///
+    /// # Errors
+    /// When something could not be taken away; the runtime asks again.
+    pub async fn del(&self, request: &Request) -> Result<(), CniError> {
+        let lock = self.lock(&request.container_id);
+        let _guard = lock.lock().await;
+        fault::point("del:begin")?;
+        let mut problems = Vec::new();
+        let leg = self.leg(&request.container_id).filter(|leg| leg.ifname == request.ifname);
+        let veth = host_veth_of(leg.as_ref(), &request.container_id, &request.ifname);
+        if let Some(leg) = leg
+            && let Err(error) = self.detach(&leg).await
+        {
+            problems.push(error.msg);
+        }
+        fault::point("del:port")?;
+        if let Err(error) = self.timed("delete veth", sandbox::unwire(&veth)).await {
+            problems.push(format!("veth: {error}"));
+        }
+        fault::point("del:veth")?;
+        // An address whose flows may still be there must not go to another pod.
+        if problems.is_empty() {
+            let network = self.current_status().network;
+            if let Some(network) = network
+                && let Err(error) =
+                    self.release(network.local_subnet, &request.container_id, &request.ifname).await
+            {
+                problems.push(error.msg);
+            }
+        }
+        fault::point("del:lease")?;
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(CniError::new(ErrorCode::TRY_AGAIN_LATER, problems.join("; "))),
+        }
+    }
+
+    /// Takes away a pod's flows and then its port, with its queues.
+    async fn detach(&self, leg: &Leg) -> Result<(), CniError> {
+        self.forget_port(leg).await?;
+        let _leaving = Leaving::new(self, &leg.sandbox);
+        self.nudge.notify_one();
+        let gone = self.timed("delete flows", self.until(|status| !status.has(&leg.sandbox))).await;
+        let deleted = self.timed("delete port", self.ports.delete(&leg.host_veth)).await;
+        gone.and(deleted.map_err(|error| step("port", error)))
+    }
+
+    /// The ports of pods that stay.
+    pub(in crate::node) fn staying(&self) -> Vec<PodPort> {
+        // Read under the lock: a sandbox leaves those that leave only when the replica has its port no more.
+        let leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ports = pod_ports(&self.ovsdb.replica());
+        ports.retain(|port| !leaving.contains(&port.sandbox));
+        ports
+    }
+}
+
+/// As long as it lives a sandbox is one that leaves.
+struct Leaving<'a> {
+    pods: &'a PodNetwork,
+    sandbox: &'a str,
+}
+
+impl<'a> Leaving<'a> {
+    fn new(pods: &'a PodNetwork, sandbox: &'a str) -> Self {
+        pods.leaving.lock().unwrap_or_else(PoisonError::into_inner).insert(sandbox.to_owned());
+        Self { pods, sandbox }
+    }
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.pods.leaving.lock().unwrap_or_else(PoisonError::into_inner).remove(self.sandbox);
+    }
+}
