@@ -32,7 +32,7 @@ use super::ovs::ports::legs;
 use super::ovs::syncer::{Applied, Syncer};
 use super::status::{Leg, Network, Status};
 use crate::cluster::{ClusterSource, Snapshot};
-use crate::view::{self, Inputs, View};
+use crate::view::{self, HostedEgressIp, Inputs, Known, PodPort, Problem, View, ViewError};
 
 /// What the agent is told on its command line.
 #[derive(Clone, Debug)]
@@ -127,13 +127,14 @@ pub async fn run(
         state: source.watch(),
         syncer: Syncer::new(&config.ovs_dir),
         findings: Findings::start(config.resolv_conf.clone(), &findings::known(&ovsdb.replica())),
+        seen: None,
         view: View::default(),
         host: None,
         set_up: None,
+        refused_egress_ips: Vec::new(),
         look_again: Instant::now() + RESYNC,
         status,
         nudge,
-        refused_egress_ips: Vec::new(),
         metrics,
         queries,
         ovsdb,
@@ -205,6 +206,8 @@ struct Agent {
     ovsdb: Client,
     syncer: Syncer,
     findings: Findings,
+    /// What the cluster, the ports and the findings came to last: most events change nothing of it.
+    seen: Option<Seen>,
     view: View,
     /// What the host side was last set up for; none: to be looked at.
     host: Option<HostSide>,
@@ -212,14 +215,22 @@ struct Agent {
     host_changed: Arc<Notify>,
     /// What it was set up for when it last was right: what differs from that was changed by somebody else.
     set_up: Option<HostSide>,
+    /// Egress IPs that the node can't have.
+    refused_egress_ips: Vec<Problem>,
     /// When flows and host side are read again. However much else happens, no later.
     look_again: Instant,
     status: watch::Sender<Status>,
     nudge: Arc<Notify>,
     metrics: Metrics,
-    /// Egress IPs that the node can't have.
-    refused_egress_ips: Vec<Problem>,
     queries: mpsc::Receiver<Query>,
+}
+
+/// Inputs of the view, and what they were made of.
+struct Seen {
+    snapshot: Arc<Snapshot>,
+    ports: Vec<PodPort>,
+    known: Known,
+    inputs: Arc<Inputs>,
 }
 
 /// What links, routes and firewall depend on.
@@ -230,19 +241,6 @@ struct HostSide {
     service_network: Ipv4Net,
     vxlan_port: u16,
     mtu: u16,
-}
-
-impl Agent {
-    async fn until_ready(&mut self) {
-        let mut backoff = Backoff::default();
-        while !self.turn(&mut backoff).await {}
-    }
-
-    async fn run(&mut self) {
-        let mut backoff = Backoff::default();
-        loop {
-            self.turn(&mut backoff).await;
-        }
     node_ip: Ipv4Addr,
     egress_ips: BTreeSet<firewall::EgressSnat>,
 }
@@ -274,6 +272,19 @@ impl HostSide {
         self.egress_ips.extend(leaving);
         self
     }
+}
+
+impl Agent {
+    async fn until_ready(&mut self) {
+        let mut backoff = Backoff::default();
+        while !self.turn(&mut backoff).await {}
+    }
+
+    async fn run(&mut self) {
+        let mut backoff = Backoff::default();
+        loop {
+            self.turn(&mut backoff).await;
+        }
     }
 
     /// Reconciles once, then waits for a reason to do it again, unless this was the first success.
@@ -319,6 +330,9 @@ impl HostSide {
                 if changed.is_err() {
                     // The source has ended: go on with what is known.
                     sleep_until(again).await;
+                } else if self.pods.any_unnamed() {
+                    // The pod that it belongs to may be known by now.
+                    self.converge();
                 }
             }
             _ = ovsdb.changed() => {}
@@ -330,9 +344,6 @@ impl HostSide {
             () = self.syncer.closed() => {
                 warn!("the OpenFlow connection ended: is ovs-vswitchd being restarted?");
                 self.syncer.disconnect();
-                } else if self.pods.any_unnamed() {
-                    // The pod that it belongs to may be known by now.
-                    self.converge();
                 self.connections();
                 // Its links may have gone with it, by nobody's doing.
                 self.host = None;
@@ -430,11 +441,8 @@ impl HostSide {
         let host = HostSide::of(&inputs);
         self.host_side(host.clone().and_egress_ips_of(self.set_up.as_ref())).await?;
 
-        let touched = self.view.update(&inputs);
-        for conflict in self.view.conflicts() {
-            warn!("{conflict}");
-        }
         let applied = self.syncer.apply(self.view.flows()).await?;
+        self.host_side(host).await?;
         self.count(&applied);
         if !applied.is_nothing() {
             info!(
@@ -445,12 +453,40 @@ impl HostSide {
                 "flows changed"
             );
         }
-        debug!(owners = touched.len(), flows = self.view.flows().len(), "in sync");
+        debug!(flows = self.view.flows().len(), "in sync");
         self.report(&inputs, ports);
         Ok(())
     }
 
-        self.host_side(host).await?;
+    /// What the node must know, given its ports. If that is not what it was, the view changes with it.
+    fn inputs(
+        &mut self,
+        snapshot: &Arc<Snapshot>,
+        ports: &[PodPort],
+        known: &Known,
+    ) -> Result<Arc<Inputs>, ViewError> {
+        if let Some(seen) = &self.seen
+            && Arc::ptr_eq(&seen.snapshot, snapshot)
+            && seen.ports == ports
+            && seen.known == *known
+        {
+            return Ok(Arc::clone(&seen.inputs));
+        }
+        let inputs = Arc::new(view::inputs_knowing(&snapshot.state, &self.config.node, ports, known)?);
+        let touched = self.view.update(&inputs);
+        for conflict in self.view.conflicts() {
+            warn!("{conflict}");
+        }
+        if !touched.is_empty() {
+            debug!(owners = touched.len(), "the view has changed");
+            self.syncer.outdated();
+        }
+        let (snapshot, ports) = (Arc::clone(snapshot), ports.to_vec());
+        let seen = Seen { snapshot, ports, known: known.clone(), inputs: Arc::clone(&inputs) };
+        self.seen = Some(seen);
+        Ok(inputs)
+    }
+
     fn count(&self, applied: &Applied) {
         let Applied { added, removed, changed, repaired, .. } = *applied;
         let counts = [
@@ -510,11 +546,23 @@ impl HostSide {
             warn!("somebody else had changed tun0, its routes or IPv4 forwarding: put right");
             self.metrics.repairs.get_or_create(&metrics::LINKS).inc();
         }
+        let egress_ips = wanted.egress_ips.iter().map(|snat| snat.ip).collect();
+        let placed = egress_ips::ensure(wanted.node_ip, &egress_ips).await?;
+        for change in &placed.changes {
+            info!("{change}");
+        }
+        if repair && !placed.changes.is_empty() {
+            warn!("somebody else had changed the node's egress IPs: put right");
+            self.metrics.repairs.get_or_create(&metrics::LINKS).inc();
+        }
+        let problem = |(ip, reason)| Problem { object: format!("egress IP {ip}"), reason };
+        self.refused_egress_ips = placed.refused.into_iter().map(problem).collect();
         let firewall = firewall::FirewallSpec {
             cluster_networks: wanted.cluster_networks.clone(),
             tun: TUN.to_owned(),
             vxlan_port: wanted.vxlan_port,
             userspace_datapath: self.config.datapath_type == USERSPACE,
+            egress_ips: wanted.egress_ips.iter().cloned().collect(),
         };
         if firewall::ensure(&firewall).await? != firewall::Changed::Nothing && repair {
             warn!("somebody else had changed the nftables table ip {}: put right", firewall::TABLE);
@@ -548,23 +596,12 @@ impl HostSide {
         Ok(())
     }
 
-    fn report(&self, inputs: &Inputs, ports: Vec<crate::view::PodPort>) {
+    fn report(&self, inputs: &Inputs, ports: Vec<PodPort>) {
         let legs: BTreeSet<Leg> =
             ports.into_iter().map(|port| Leg { sandbox: port.sandbox, port: port.port }).collect();
         let network = Network {
             local_subnet: inputs.base.local_subnet,
             cluster_networks: inputs.base.cluster_networks.clone(),
-        let egress_ips = wanted.egress_ips.iter().map(|snat| snat.ip).collect();
-        let placed = egress_ips::ensure(wanted.node_ip, &egress_ips).await?;
-        for change in &placed.changes {
-            info!("{change}");
-        }
-        if repair && !placed.changes.is_empty() {
-            warn!("somebody else had changed the node's egress IPs: put right");
-            self.metrics.repairs.get_or_create(&metrics::LINKS).inc();
-        }
-        let problem = |(ip, reason)| Problem { object: format!("egress IP {ip}"), reason };
-        self.refused_egress_ips = placed.refused.into_iter().map(problem).collect();
             service_network: inputs.base.service_network,
             plugin: inputs.base.plugin,
             mtu: inputs.mtu,
@@ -572,7 +609,6 @@ impl HostSide {
         let left_out: Vec<Problem> =
             inputs.problems.iter().chain(&self.refused_egress_ips).cloned().collect();
         for problem in &left_out {
-            egress_ips: wanted.egress_ips.iter().cloned().collect(),
             if !self.status.borrow().left_out.contains(problem) {
                 warn!("{problem}");
             }

@@ -1,4 +1,4 @@
-//! Flows that somebody else changes: seen through the flow monitor, put right, counted, and named in the log.
+//! Flows and groups that somebody else changes: told by the switch, put right, counted, and named in the log.
 
 use std::time::{Duration, Instant};
 
@@ -71,4 +71,23 @@ fn flows_changed_by_hand_are_put_right_at_once() -> anyhow::Result<()> {
     );
     ensure!(log.contains("somebody else added the flow") && log.contains("table=7"), "{log}");
     Ok(())
+}
+
+/// OpenFlow 1.3 has no monitor of groups, but Open vSwitch forwards what other connections ask of them.
+#[test]
+fn a_group_added_by_hand_is_removed_at_once() -> anyhow::Result<()> {
+    let lab = Lab::up(&["--nodes", "1"])?;
+    let ofctl = |command: &[&str]| lab.ovs("node1", &[&["ovs-ofctl"], PROTOCOL.as_slice(), command].concat());
+    for group in ["group_id=77,type=all,bucket=drop", "group_id=78,type=select,bucket=drop,bucket=drop"] {
+        ofctl(&["add-group", "br0", group])?;
+        // Well below the 30 seconds after which it would be found anyway.
+        until(Duration::from_secs(5), || {
+            let groups = ofctl(&["dump-groups", "br0"])?;
+            ensure!(!groups.contains("group_id"), "{groups}");
+            Ok(())
+        })?;
+    }
+    let log = std::fs::read_to_string(lab.ovs_dir("node1")?.join("../sdn-node.log"))?;
+    ensure!(log.contains("somebody else changed groups"), "{log}");
+    lab.ask(&["diff"]).map(|_| ())
 }

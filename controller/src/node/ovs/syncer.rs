@@ -1,9 +1,8 @@
 //! The flow syncer: the only code that changes flows and groups. It knows what the switch has, computes the
 //! difference to what it should have, and applies it in one bundle.
-
 //!
-//! A flow monitor tells it at once when somebody else changes a flow; what it knows is not trusted then until it has
-//! been read again.
+//! The switch tells it at once when somebody else changes a flow, by a flow monitor, or a group, by forwarding the request;
+//! what it knows is not trusted then until it has been read again.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,14 +11,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use flowtables::flowset::diff::{Diff, diff};
 use flowtables::flowset::{FlowSet, Rendered, groups};
 use flowtables::pipeline::cookie::Cookie;
-use openflow::message::{ConfigFlags, FlowMonitorRequest, FlowUpdate, MonitorFlags, SwitchConfig};
+use openflow::message::{
+    AsyncEvent, AsyncProperty, ConfigFlags, FlowMonitorRequest, FlowUpdate, Message, MonitorFlags,
+    SwitchConfig,
+};
 use openflow::{
-    BundleError, ClientError, Endpoint, Flow, FlowMonitor, FlowStatsRequest, Modification, MonitorEvent,
-    Switch,
+    BundleError, ClientError, Endpoint, Events, Flow, FlowMonitor, FlowStatsRequest, Modification,
+    MonitorEvent, Switch, SwitchEvent,
 };
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
+
+/// `ONFT_REQUESTFORWARD`, the ONF's extension of OpenFlow 1.3 by what 1.4 has: experimenter and type.
+const REQUEST_FORWARD: (u32, u32) = (0x4f4e_4600, 2350);
 
 /// Why the switch does not have the desired flows.
 #[derive(Debug, thiserror::Error)]
@@ -81,9 +86,11 @@ struct Link {
     switch: Switch,
     /// What the switch holds: read once after connecting, then known from what it confirmed. None: never read.
     known: Option<Rendered>,
+    /// That is what was desired last.
+    in_sync: bool,
     /// What is known may not be so any more.
     suspect: Arc<AtomicBool>,
-    /// Reads the flow monitor; ends with this.
+    /// Read what the switch tells of changes; end with this.
     _watching: JoinSet<()>,
 }
 
@@ -112,6 +119,13 @@ impl Syncer {
     pub fn suspect(&mut self) {
         if let Some(link) = &self.link {
             link.suspect.store(true, Ordering::Release);
+        }
+    }
+
+    /// The desired flows are others than at the last application, which compares nothing otherwise.
+    pub fn outdated(&mut self) {
+        if let Some(link) = &mut self.link {
+            link.in_sync = false;
         }
     }
 
@@ -153,6 +167,10 @@ impl Syncer {
         let mut repaired = Repaired::default();
         // Before the flows are read: what changes meanwhile makes them suspect again.
         let suspect = link.suspect.swap(false, Ordering::AcqRel);
+        if link.in_sync && !suspect {
+            return Ok(Applied::default());
+        }
+        link.in_sync = false;
         let (actual, difference) = match link.known.take() {
             Some(known) if !suspect => {
                 let difference = diff(&known.flows, desired);
@@ -163,6 +181,10 @@ impl Syncer {
                 let difference = diff(&actual.flows, desired);
                 if let Some(before) = before {
                     repaired = drift(&diff(&before.flows, desired), &difference, desired);
+                    let expected = groups::diff(&before.groups, desired).len();
+                    if groups::diff(&actual.groups, desired).len() > expected {
+                        warn!("somebody else changed groups: put right");
+                    }
                 }
                 (actual, difference)
             }
@@ -170,6 +192,7 @@ impl Syncer {
         let groups = groups::diff(&actual.groups, desired);
         if difference.is_empty() && groups.is_empty() {
             link.known = Some(actual);
+            link.in_sync = true;
             return Ok(Applied::default());
         }
         let before = groups.before_flows().into_iter().map(Modification::Group);
@@ -180,6 +203,7 @@ impl Syncer {
             flows: desired.iter().cloned().collect(),
             groups: desired.groups().cloned().collect(),
         });
+        link.in_sync = true;
         Ok(Applied {
             added: difference.missing.len(),
             removed: difference.extra.len(),
@@ -227,14 +251,35 @@ async fn connect(endpoint: &Endpoint, drift: Arc<Notify>) -> Result<Link, SyncEr
     let mut watching = JoinSet::new();
     match switch.monitor_flows(request).await {
         Ok(monitor) => {
-            watching.spawn(watch(monitor, Arc::clone(&suspect), drift));
+            watching.spawn(watch(monitor, Arc::clone(&suspect), Arc::clone(&drift)));
         }
         Err(error) if error.refused().is_some() => {
             debug!("the switch has no flow monitor ({error}): changes of others show at the next look only");
         }
         Err(error) => return Err(SyncError::Connect(error)),
     }
-    Ok(Link { switch, known: None, suspect, _watching: watching })
+    watching.spawn(watch_groups(switch.events(), Arc::clone(&suspect), drift));
+    // OFPRFR_GROUP_MOD (OF1.4.1 §7.4.6). A switch that does not know of it answers with an error that nobody waits for.
+    let forward = AsyncProperty { event: AsyncEvent::RequestForward, slave: false, mask: 1 };
+    switch.send(&Message::NxSetAsync2(vec![forward])).await.map_err(SyncError::Connect)?;
+    Ok(Link { switch, known: None, in_sync: false, suspect, _watching: watching })
+}
+
+/// Reports every request for a group that somebody else has made: Open vSwitch forwards those of other connections.
+async fn watch_groups(mut events: Events, suspect: Arc<AtomicBool>, drift: Arc<Notify>) {
+    while let Some(event) = events.next().await {
+        let others = match event {
+            SwitchEvent::Other { message: Message::Experimenter { experimenter, kind, .. }, .. } => {
+                (experimenter, kind) == REQUEST_FORWARD
+            }
+            SwitchEvent::Lost(_) => true,
+            _ => false,
+        };
+        if others {
+            suspect.store(true, Ordering::Release);
+            drift.notify_one();
+        }
+    }
 }
 
 /// Reports every change that is not our own, until the connection is gone.
