@@ -19,3 +19,5 @@ mod host;
 mod lifecycle;
 #[path = "node/soak.rs"]
 mod soak;
+#[path = "node/takeover.rs"]
+mod takeover;

@@ -108,7 +108,6 @@ fn messages(lab: &Lab) -> anyhow::Result<Messages> {
     })
 }
 
-/// The agent looks at all flows again every 30 seconds; what happens in between must not put that off.
 /// The switch tells the agent, which would look by itself every 30 seconds only.
 fn deleted_by_hand(lab: &Lab) -> anyhow::Result<()> {
     lab.ovs(NODE, &["ovs-ofctl", "-O", "OpenFlow13", "--strict", "del-flows", "br0", "table=90,priority=0"])?;
