@@ -77,7 +77,7 @@ pure:
 bench: deps target/os-ken/installed
 	@tests/deps.sh bench
 	$(CARGO) build --release --workspace --bins
-	$(CARGO) bench -p tests --bench cni_add
+	$(CARGO) bench -p tests --bench cni_add --bench agent
 	$(CARGO) bench -p ovsdb --bench side_by_side
 	$(CARGO) bench -p openflow
 	cd openflow/beside && $(CARGO) run -q --release

@@ -1,6 +1,6 @@
 //! How long a pod waits for its network: from the start of the CNI plugin to its end, on a lab of one node with the
 //! userspace datapath. The answer comes after the switch has confirmed the pod's flows. Beside it, in the same run, Debian's
-//! plugins `bridge` and `host-local`, which program no switch. Then how long a restarted agent takes, and its memory.
+//! plugins `bridge` and `host-local`, which program no switch.
 
 #![allow(clippy::indexing_slicing, reason = "a test may stop at the first surprise")]
 
@@ -14,8 +14,8 @@ use anyhow::{Context, ensure};
 use controller::node::netns::{NetNs, run_in};
 use serde_json::json;
 use tests::cni::{Sandbox, socket};
-use tests::http::{ADMIN, METRICS, get, metric};
-use tests::{Lab, both, until};
+use tests::http::{METRICS, get};
+use tests::{Lab, both};
 
 const PODS: usize = 200;
 const AT_ONCE: usize = 20;
@@ -29,20 +29,11 @@ fn main() -> anyhow::Result<()> {
     }
     let lab = Lab::up(&["--nodes", "1"])?;
     let (agent, node) = (socket(&lab)?, lab.netns("node/node1")?);
-    let memory = || metric(&node, "process_resident_memory_bytes").map(|bytes| bytes / f64::from(1 << 20));
-    println!("memory of the agent without pods: {:.1} MiB", memory()?);
-    println!("agent killed and started, without pods: ready after {} ms", restart(&lab)?);
 
     let pods: Vec<Sandbox> = (0..PODS).map(|n| Sandbox::new(&lab, n)).collect::<anyhow::Result<_>>()?;
     report("plugin alone (VERSION)", times(&pods, |pod| pod.succeed("VERSION", &agent))?);
     report("ADD, one at a time", times(&pods, |pod| pod.succeed("ADD", &agent))?);
-    println!("memory of the agent with {PODS} pods: {:.1} MiB", memory()?);
     steps(&node)?;
-    println!("agent killed and started, with {PODS} pods: ready after {} ms", restart(&lab)?);
-    println!(
-        "ovs-vswitchd killed and started, with {PODS} pods: flows complete {} ms after its start",
-        switch(&lab, &node)?
-    );
     report("DEL, one at a time", times(&pods, |pod| pod.succeed("DEL", &agent))?);
     steps(&node)?;
     let start = Instant::now();
@@ -90,37 +81,6 @@ fn bridge(ns: &NetNs, leases: &Path, verb: &str, pod: &Sandbox) -> anyhow::Resul
     let output = child.wait_with_output()?;
     ensure!(output.status.success(), "{}", both(&output));
     Ok(String::new())
-}
-
-/// Milliseconds from the start of the process until it serves, as the lab sees it.
-fn restart(lab: &Lab) -> anyhow::Result<u128> {
-    let node = lab.netns("node/node1")?;
-    lab.kill("node1", "sdn-node")?;
-    let output = lab.sdnctl(&["lab", "start", "node1", "sdn-node"]).output()?;
-    let text = both(&output);
-    let shown = text.split("serves pods (").nth(1).and_then(|rest| rest.split(" s)").next());
-    let seconds: f64 = shown.with_context(|| text.clone())?.parse()?;
-    until(Duration::from_secs(5), || {
-        ensure!(get(&node, ADMIN, "/readyz")?.0 == 200, "not ready");
-        Ok(())
-    })?;
-    Ok(Duration::from_secs_f64(seconds).as_millis())
-}
-
-/// Milliseconds from when ovs-vswitchd is started until all flows are there.
-fn switch(lab: &Lab, node: &Path) -> anyhow::Result<u128> {
-    let name = "sdn_connections_total{peer=\"openflow\"}";
-    let before = metric(node, name)?;
-    lab.kill("node1", "ovs-vswitchd")?;
-    lab.start("node1", "ovs-vswitchd")?;
-    let start = Instant::now();
-    until(Duration::from_secs(20), || {
-        ensure!(metric(node, name)? > before && get(node, ADMIN, "/readyz")?.0 == 200, "not ready");
-        Ok(())
-    })?;
-    let took = start.elapsed().as_millis();
-    lab.ask(&["diff"])?;
-    Ok(took)
 }
 
 /// Where the time goes: the mean of each step since the start of the agent.

@@ -1,0 +1,187 @@
+//! What the agent costs when nothing happens, and how long pods wait when something is started anew: on a lab of one node,
+//! empty, and in a cluster of 1,000 nodes and 2,000 namespaces with 250 pods on the node.
+
+#![allow(clippy::indexing_slicing, reason = "a bench may stop at the first surprise")]
+
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use tests::cni::{Sandbox, socket};
+use tests::http::{ADMIN, get, metric};
+use tests::{Lab, both, until};
+
+const PODS: usize = 250;
+const NODES: u16 = 1000;
+const NAMESPACES: u16 = 2000;
+/// Restarts, of which the median is told.
+const TIMES: usize = 5;
+const IDLE: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_secs(60);
+
+fn main() -> anyhow::Result<()> {
+    // `cargo test --benches` runs this as well: it is no test.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return Ok(());
+    }
+    let lab = Lab::up(&["--nodes", "1"])?;
+    let (agent, node) = (socket(&lab)?, lab.netns("node/node1")?);
+    cost(&node, "empty")?;
+    restarts(&lab, &node, "without pods")?;
+
+    populate(&lab)?;
+    let pods: Vec<Sandbox> = (0..PODS).map(|n| Sandbox::new(&lab, n)).collect::<anyhow::Result<_>>()?;
+    all(&pods, |pod| pod.succeed("ADD", &agent).map(|_| ()))?;
+    lab.ask(&["diff"])?;
+    let what = format!("{PODS} pods, {NODES} nodes, {NAMESPACES} namespaces");
+    cost(&node, &what)?;
+    restarts(&lab, &node, &format!("with {what}"))?;
+    pings(&lab, &pods)?;
+    let mut times = (0..TIMES).map(|_| switch(&lab, &node)).collect::<anyhow::Result<Vec<_>>>()?;
+    println!(
+        "ovs-vswitchd killed and started, with {what}: flows complete {:.0?} after br0.mgmt is there (median)",
+        median(&mut times)
+    );
+    all(&pods, |pod| pod.succeed("DEL", &agent).map(|_| ()))
+}
+
+fn median(times: &mut [Duration]) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+/// For each pod, some at a time.
+fn all(pods: &[Sandbox], call: impl Fn(&Sandbox) -> anyhow::Result<()> + Sync) -> anyhow::Result<()> {
+    let next = AtomicUsize::new(0);
+    let one = || -> anyhow::Result<()> {
+        while let Some(pod) = pods.get(next.fetch_add(1, Ordering::Relaxed)) {
+            call(pod)?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..20).map(|_| scope.spawn(one)).collect();
+        threads
+            .into_iter()
+            .try_for_each(|thread| thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?)
+    })
+}
+
+/// Memory, and the processor's time while nothing happens.
+fn cost(node: &Path, what: &str) -> anyhow::Result<()> {
+    // What was started just now has settled.
+    std::thread::sleep(Duration::from_secs(2));
+    let cpu = || metric(node, "process_cpu_seconds_total");
+    let before = cpu()?;
+    std::thread::sleep(IDLE);
+    let share = (cpu()? - before) / IDLE.as_secs_f64() * 100.0;
+    let memory = metric(node, "process_resident_memory_bytes")? / f64::from(1 << 20);
+    println!("agent, {what}: {memory:.1} MiB resident, {share:.2} % of a processor while idle");
+    Ok(())
+}
+
+/// Other nodes and namespaces, as the controller would have made them.
+fn populate(lab: &Lab) -> anyhow::Result<()> {
+    let run = lab.ovs_dir("node1")?;
+    let directory = run.ancestors().map(|above| above.join("cluster")).find(|path| path.is_dir());
+    let directory = directory.context("the lab has no cluster directory")?;
+    let mut text = String::new();
+    for n in 0..u32::from(NODES) {
+        let vtep = std::net::Ipv4Addr::from(0xc633_6401_u32 + n);
+        // The upper half of the lab's 10.128.0.0/14.
+        let subnet = std::net::Ipv4Addr::from(0x0a82_0000_u32 + n * 128);
+        text += &format!(
+            "---\napiVersion: network.openshift.io/v1\nkind: HostSubnet\nmetadata:\n  name: far{n}\nhost: far{n}\n\
+             hostIP: {vtep}\nsubnet: {subnet}/25\n"
+        );
+    }
+    for n in 0..NAMESPACES {
+        text += &format!(
+            "---\napiVersion: network.openshift.io/v1\nkind: NetNamespace\nmetadata:\n  name: ns{n}\nnetname: ns{n}\nnetid: {}\n",
+            1000 + u32::from(n)
+        );
+    }
+    let temporary = directory.join(".populate.tmp");
+    std::fs::write(&temporary, text)?;
+    std::fs::rename(temporary, directory.join("populate.yaml"))?;
+    let node = lab.netns("node/node1")?;
+    until(LONG, || {
+        // A flow or more for each, and nothing left out.
+        let (flows, left_out) = (metric(&node, "sdn_flows")?, metric(&node, "sdn_left_out_objects")?);
+        ensure!(flows > f64::from(NODES) && left_out == 0.0, "{flows} flows, {left_out} objects left out");
+        Ok(())
+    })
+}
+
+/// From the start of the process until it serves, as the lab sees it; and what the switch was told.
+fn restarts(lab: &Lab, node: &Path, what: &str) -> anyhow::Result<()> {
+    let (mut times, mut changes) = (Vec::new(), 0.0);
+    for _ in 0..TIMES {
+        lab.kill("node1", "sdn-node")?;
+        let output = lab.sdnctl(&["lab", "start", "node1", "sdn-node"]).output()?;
+        let text = both(&output);
+        let shown = text.split("serves pods (").nth(1).and_then(|rest| rest.split(" s)").next());
+        times.push(Duration::from_secs_f64(shown.with_context(|| text.clone())?.parse()?));
+        ready(node)?;
+        for change in ["added", "removed", "changed"] {
+            changes += metric(node, &format!("sdn_flow_changes_total{{change=\"{change}\"}}"))?;
+        }
+    }
+    println!(
+        "agent killed and started, {what}: ready after {:.0?} (median of {TIMES}), {changes} flow modifications in all",
+        median(&mut times)
+    );
+    Ok(())
+}
+
+fn ready(node: &Path) -> anyhow::Result<()> {
+    until(LONG, || {
+        let (code, text) = get(node, ADMIN, "/readyz")?;
+        ensure!(code == 200, "{text}");
+        Ok(())
+    })
+}
+
+/// 1,000 packets a second from one pod to another while the agent is killed and started.
+fn pings(lab: &Lab, pods: &[Sandbox]) -> anyhow::Result<()> {
+    let to = pods[1].address()?;
+    let ping = std::process::Command::new("ip")
+        .args(["netns", "exec", pods[0].netns_name(), "ping", "-q", "-i", "0.001", "-c", "5000", &to])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    std::thread::sleep(Duration::from_millis(500));
+    lab.kill("node1", "sdn-node")?;
+    lab.start("node1", "sdn-node")?;
+    let output = ping.wait_with_output()?;
+    let text = both(&output);
+    let line =
+        text.lines().find(|line| line.contains("packets transmitted")).with_context(|| text.clone())?;
+    println!("agent killed and started under 1,000 packets a second: {line}");
+    Ok(())
+}
+
+/// From when the switch can be spoken to until all flows are there.
+fn switch(lab: &Lab, node: &Path) -> anyhow::Result<Duration> {
+    let name = "sdn_connections_total{peer=\"openflow\"}";
+    let before = metric(node, name)?;
+    let management = lab.ovs_dir("node1")?.join("br0.mgmt");
+    lab.kill("node1", "ovs-vswitchd")?;
+    let listens = std::thread::spawn(move || {
+        until(LONG, || {
+            UnixStream::connect(&management)?;
+            Ok(Instant::now())
+        })
+    });
+    lab.start("node1", "ovs-vswitchd")?;
+    until(LONG, || {
+        ensure!(metric(node, name)? > before, "not connected again");
+        ready(node)
+    })?;
+    let complete = Instant::now();
+    let listens = listens.join().map_err(|_| anyhow::anyhow!("a thread panicked"))??;
+    lab.ask(&["diff"])?;
+    Ok(complete.saturating_duration_since(listens))
+}
