@@ -185,10 +185,9 @@ fn a_refused_table_is_explained() {
     assert_eq!(node.says("nft list ruleset"), LISTED);
 }
 
-/// A pod, the node and a host outside, with real connections.
-#[test]
-fn packets() {
-    let [pod, node, outside] = ["pod", "node", "out"].map(|end| Namespace::new(&format!("pk-{end}")));
+/// A pod, the node between, and a host outside, which stands for another node as well: it knows the way back to pods.
+fn surroundings(test: &str) -> [Namespace; 3] {
+    let [pod, node, outside] = ["pod", "node", "out"].map(|end| Namespace::new(&format!("{test}-{end}")));
     node.says(&format!("ip link add name tun0 type veth peer name eth0 netns {}", pod.name));
     node.says(&format!("ip link add name eth0 type veth peer name eth0 netns {}", outside.name));
     for (ns, link, address) in [
@@ -196,18 +195,24 @@ fn packets() {
         (&node, "tun0", "10.128.2.1/23"),
         (&node, "eth0", "192.0.2.1/24"),
         (&outside, "eth0", "192.0.2.2/24"),
+        (&outside, "eth0", "10.128.4.9/32"),
     ] {
         ns.says(&format!("ip address add {address} dev {link}"));
         ns.says(&format!("ip link set {link} up"));
     }
-    // The refusal of what the node itself sends comes over its loopback.
-    node.says("ip link set lo up");
     pod.says("ip route add default via 10.128.2.1");
-    // The host outside stands for another node as well: it knows the way back to pods.
-    outside.says("ip address add 10.128.4.9/32 dev eth0");
     outside.says("ip route add 10.128.2.0/23 via 192.0.2.1");
     node.says("ip route add 10.128.4.0/23 via 192.0.2.2");
     node.says("sysctl -q -w net.ipv4.ip_forward=1");
+    [pod, node, outside]
+}
+
+/// A pod, the node and a host outside, with real connections.
+#[test]
+fn packets() {
+    let [pod, node, outside] = surroundings("pk");
+    // The refusal of what the node itself sends comes over its loopback.
+    node.says("ip link set lo up");
     ensured(&node, &spec()).unwrap();
 
     // Whose address the listener at `to` sees.
@@ -245,24 +250,8 @@ fn packets() {
 /// What a namespace with an egress IP sends, marked as the pipeline marks it, beside a kube-proxy that was there first.
 #[test]
 fn egress_ips() {
-    let [pod, node, outside] = ["pod", "node", "out"].map(|end| Namespace::new(&format!("eip-{end}")));
-    node.says(&format!("ip link add name tun0 type veth peer name eth0 netns {}", pod.name));
-    node.says(&format!("ip link add name eth0 type veth peer name eth0 netns {}", outside.name));
-    for (ns, link, address) in [
-        (&pod, "eth0", "10.128.2.9/23"),
-        (&node, "tun0", "10.128.2.1/23"),
-        (&node, "eth0", "192.0.2.1/24"),
-        (&node, "eth0", "192.0.2.77/24"),
-        (&outside, "eth0", "192.0.2.2/24"),
-        (&outside, "eth0", "10.128.4.9/32"),
-    ] {
-        ns.says(&format!("ip address add {address} dev {link}"));
-        ns.says(&format!("ip link set {link} up"));
-    }
-    pod.says("ip route add default via 10.128.2.1");
-    outside.says("ip route add 10.128.2.0/23 via 192.0.2.1");
-    node.says("ip route add 10.128.4.0/23 via 192.0.2.2");
-    node.says("sysctl -q -w net.ipv4.ip_forward=1");
+    let [pod, node, outside] = surroundings("eip");
+    node.says("ip address add 192.0.2.77/24 dev eth0");
     // Bit 14 of the mark asks kube-proxy for the node's address. Its rules are there before ours.
     let mark = 0x82_f8b2;
     assert_ne!(mark & KUBE_PROXY_MASQUERADE, 0);
