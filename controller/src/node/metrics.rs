@@ -82,9 +82,7 @@ impl Default for Metrics {
 pub(in crate::node) const LINKS: Part = Part { part: "links" };
 pub(in crate::node) const FIREWALL: Part = Part { part: "firewall" };
 pub(in crate::node) const PORT: Part = Part { part: "port" };
-pub(in crate::node) const BRIDGE: Part = Part { part: "bridge" };
 pub(in crate::node) const LEASE: Part = Part { part: "lease" };
-pub(in crate::node) const VETH: Part = Part { part: "veth" };
 pub(in crate::node) const SANDBOX: Part = Part { part: "sandbox" };
 
 pub(in crate::node) const OVSDB: Peer = Peer { peer: "ovsdb" };
@@ -94,7 +92,7 @@ impl Metrics {
     /// Everything under its name, and with `legacy` what the replaced system had under its names.
     #[must_use]
     pub fn registry(&self, legacy: bool) -> Registry {
-        for part in [LINKS, FIREWALL, PORT, BRIDGE, LEASE, VETH, SANDBOX] {
+        for part in [LINKS, FIREWALL, PORT, LEASE, SANDBOX] {
             drop(self.repairs.get_or_create(&part));
         }
         for change in ["added", "removed", "changed"] {
