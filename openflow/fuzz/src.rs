@@ -4,16 +4,56 @@ use std::time::{Duration, Instant};
 
 use openflow::message::Meter;
 use openflow::session::{Event, Session, SessionConfig};
-use openflow::{Envelope, Flow, Group, Match, Names, OfPort, parse_actions};
+use openflow::{
+    DecodeError, Envelope, Flow, FlowStats, FlowStatsReader, Group, Match, Message, MultipartReply, Names,
+    OfPort, parse_actions,
+};
 
-/// Any bytes: an error or a message; a message encodes again, prints, and decodes to itself.
+/// Any bytes: an error or a message; a message encodes again, prints, and decodes to itself. Flows that are read one by one
+/// are those of the message, with its error.
 pub fn message(bytes: &[u8]) {
+    assert_eq!(one_by_one(bytes), at_once(bytes));
     let Ok(envelope) = Envelope::decode(bytes) else { return };
     let _ = envelope.to_string();
     let mut again = Default::default();
     if envelope.encode(&mut again).is_ok() {
         let decoded = Envelope::decode(&again).expect("what we encode decodes");
         assert_eq!(decoded, envelope);
+    }
+}
+
+/// Transaction id and flows of a part of a dump, and whether more follow.
+type Part = (u32, Vec<FlowStats>, bool);
+
+/// `None` for a message of another type. Of one with a wrong header, reading flows may know it or not.
+fn at_once(bytes: &[u8]) -> Option<Result<Part, DecodeError>> {
+    match Envelope::decode(bytes) {
+        Ok(Envelope {
+            xid,
+            message: Message::MultipartReply { more, reply: MultipartReply::Flow(flows) },
+            ..
+        }) => Some(Ok((xid, flows, more))),
+        // A reply, with statistics of flows.
+        Err(error) if matches!(bytes, [_, 19, _, _, _, _, _, _, 0, 1, ..]) => Some(Err(error)),
+        _ => None,
+    }
+}
+
+fn one_by_one(bytes: &[u8]) -> Option<Result<Part, DecodeError>> {
+    let mut reader = match FlowStatsReader::open(bytes) {
+        Ok(reader) => reader?,
+        Err(error) => return matches!(bytes, [_, 19, _, _, _, _, _, _, 0, 1, ..]).then_some(Err(error)),
+    };
+    let mut flows = Vec::new();
+    loop {
+        match reader.next() {
+            Ok(Some(stats)) => flows.push(stats.clone()),
+            Ok(None) => return Some(Ok((reader.xid(), flows, reader.more()))),
+            Err(error) => {
+                assert_eq!(reader.next(), Ok(None));
+                return Some(Err(error));
+            }
+        }
     }
 }
 

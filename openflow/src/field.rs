@@ -161,8 +161,8 @@ impl Field {
 
     /// Everything the registry knows of this field.
     #[allow(clippy::indexing_slicing)] // Every way to make a `Field` yields an index into the registry.
-    pub fn info(self) -> &'static FieldInfo {
-        &FIELDS[usize::from(self.0)]
+    pub const fn info(self) -> &'static FieldInfo {
+        &FIELDS[self.0 as usize]
     }
 
     /// Name in `ovs-ofctl` syntax.
@@ -192,7 +192,8 @@ impl Field {
     }
 
     /// All ones over the bits that a match may name; of a `tun_metadata` field, over 128.
-    pub fn full_mask(self) -> u128 {
+    #[inline]
+    pub const fn full_mask(self) -> u128 {
         self.brief().full_mask
     }
 

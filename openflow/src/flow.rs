@@ -85,7 +85,7 @@ impl std::ops::BitOr for FlowFlags {
 }
 
 /// A flow with its counters, from a dump.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FlowStats {
     /// The flow.
     pub flow: Flow,

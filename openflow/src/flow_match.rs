@@ -67,50 +67,84 @@ impl Entry {
 /// Bytes of entries that a [`Match`] holds without an allocation.
 const INLINE: usize = 32;
 
+/// Up to 8 bytes of a value or mask as they stand on the wire, with zeros after them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wire(u64);
+
+impl Wire {
+    /// The low `n` bytes of a number, 1 to 8.
+    pub(crate) const fn from_number(number: u64, n: usize) -> Wire {
+        Wire((number << (64 - 8 * n)).to_be())
+    }
+
+    /// The first 8 bytes, or as many as there are.
+    #[inline(always)]
+    pub(crate) fn first_of(bytes: &[u8]) -> Wire {
+        Wire(match bytes.first_chunk() {
+            Some(chunk) => u64::from_ne_bytes(*chunk),
+            None => bytes
+                .iter()
+                .enumerate()
+                .fold(0, |all, (i, &byte)| all | u64::from(byte) << (56 - 8 * i))
+                .to_be(),
+        })
+    }
+
+    /// The number that the first `n` bytes are, 1 to 8.
+    #[inline(always)]
+    pub(crate) fn number(self, n: usize) -> u64 {
+        u64::from_be(self.0) >> (64 - 8 * n)
+    }
+
+    #[inline(always)]
+    pub(crate) fn and(self, mask: Wire) -> Wire {
+        Wire(self.0 & mask.0)
+    }
+
+    /// Whether it has no bits outside of a mask.
+    #[inline(always)]
+    pub(crate) fn is_within(self, mask: Wire) -> bool {
+        self.0 & !mask.0 == 0
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_zero(self) -> bool {
+        self.0 == 0
+    }
+}
+
 /// The entries of a match that are known to be in order, while it is read.
 pub(crate) struct PackedMatch {
-    /// Eight bytes more than fit, since a number is written in eight, whatever its width.
-    bytes: [u8; INLINE + 8],
+    /// More bytes than fit, since a number is written in eight, whatever its width.
+    bytes: [u8; INLINE + 16],
     len: usize,
 }
 
 impl Default for PackedMatch {
     fn default() -> Self {
-        PackedMatch { bytes: [0; INLINE + 8], len: 0 }
+        PackedMatch { bytes: [0; INLINE + 16], len: 0 }
     }
 }
 
 impl PackedMatch {
-    /// Adds an entry of a field of at most 64 bits that comes after all others; `false` if there is no room.
-    #[inline]
-    pub(crate) fn push(&mut self, field: Field, value: u64, mask: u64) -> bool {
-        let n = field.bytes();
+    /// Adds an entry of a field of `n` bytes, at most 8, that comes after all others; `false` if there is no room.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, field: Field, n: usize, value: Wire, mask: Wire) -> bool {
         let end = self.len + 1 + 2 * n;
-        if end > INLINE || !(1..=8).contains(&n) {
+        if end > INLINE {
             return false;
         }
-        let shift = 64 - 8 * n as u32;
+        // What follows the value is the mask, and what follows that is overwritten or left out.
+        for (at, number) in [(self.len + 1, value), (self.len + 1 + n, mask)] {
+            if let Some(slot) = self.bytes.get_mut(at..at + 8) {
+                slot.copy_from_slice(&number.0.to_ne_bytes());
+            }
+        }
         if let Some(slot) = self.bytes.get_mut(self.len) {
             *slot = field.index() as u8;
         }
-        for (at, number) in [(self.len + 1, value), (self.len + 1 + n, mask)] {
-            if let Some(slot) = self.bytes.get_mut(at..at + 8) {
-                slot.copy_from_slice(&(number << shift).to_be_bytes());
-            }
-        }
         self.len = end;
         true
-    }
-}
-
-impl From<PackedMatch> for Match {
-    #[inline]
-    fn from(packed: PackedMatch) -> Match {
-        let mut entries = [0; INLINE];
-        if let Some(bytes) = packed.bytes.first_chunk() {
-            entries = *bytes;
-        }
-        Match { entries: SmallVec::from_buf_and_len(entries, packed.len), wide: Vec::new() }
     }
 }
 
@@ -149,6 +183,17 @@ pub enum WideField {
 }
 
 impl Match {
+    /// Replaces all entries.
+    #[inline(always)]
+    pub(crate) fn set_packed(&mut self, packed: &PackedMatch) {
+        let mut entries = [0; INLINE];
+        if let Some(bytes) = packed.bytes.first_chunk() {
+            entries = *bytes;
+        }
+        self.entries = SmallVec::from_buf_and_len(entries, packed.len);
+        self.wide.clear();
+    }
+
     /// The match of every packet.
     pub const fn new() -> Self {
         Match { entries: SmallVec::new_const(), wide: Vec::new() }

@@ -73,8 +73,8 @@ pub use flow_match::{Match, WideEntry, WideField};
 pub use group::{Bucket, Group, GroupMod, GroupModCommand, GroupType};
 pub use instruction::Instruction;
 pub use message::{
-    Envelope, ErrorCode, ErrorMsg, FlowStatsRequest, MacAddr, Message, MultipartReply, MultipartRequest,
-    PortDesc,
+    Envelope, ErrorCode, ErrorMsg, FlowStatsReader, FlowStatsRequest, MacAddr, Message, MultipartReply,
+    MultipartRequest, PortDesc,
 };
 pub use port::OfPort;
 pub use text::{Names, ParseError, Show, parse_actions};

@@ -45,7 +45,9 @@ pub use kind::MessageType;
 pub use monitor::{FlowMonitorRequest, FlowUpdate, MonitorFlags, UpdatedFlow};
 #[cfg(feature = "tokio")]
 pub(crate) use multipart::split_request;
-pub use multipart::{AggregateStats, FlowStatsRequest, MultipartReply, MultipartRequest, SwitchDesc};
+pub use multipart::{
+    AggregateStats, FlowStatsReader, FlowStatsRequest, MultipartReply, MultipartRequest, SwitchDesc,
+};
 pub use packet::{FlowRemoved, FlowRemovedReason, PacketIn, PacketInReason, PacketOut};
 pub use packet_in2::PacketIn2;
 pub use port::{MacAddr, PortConfig, PortDesc, PortReason, PortState, PortStatus};
@@ -688,30 +690,47 @@ fn put_body(w: &mut Writer<'_>, message: &Message) {
 fn decode(bytes: &[u8], depth: u8) -> Result<Envelope> {
     let mut r = Reader::new(bytes, "ofp_header");
     let envelope = take_message(&mut r, depth)?;
-    if !r.is_empty() {
-        return Err(r.error(Reason::BadLength(bytes.len())));
-    }
+    end(&r, bytes.len())?;
     Ok(envelope)
+}
+
+/// Checks that a message of `len` bytes ends here.
+fn end(r: &Reader<'_>, len: usize) -> Result<()> {
+    if r.is_empty() { Ok(()) } else { Err(r.error(Reason::BadLength(len))) }
 }
 
 /// Reads a message; what the reader has left after it is not touched.
 fn take_message(r: &mut Reader<'_>, depth: u8) -> Result<Envelope> {
+    let header = take_header(r)?;
+    let Header { version, kind, xid, mut body, len } = header;
+    let message = take_body(&mut body, kind, depth)?;
+    end(&body, len)?;
+    Ok(Envelope { version, xid, message })
+}
+
+/// `ofp_header`, and what follows it.
+struct Header<'a> {
+    version: u8,
+    kind: MessageType,
+    xid: u32,
+    body: Reader<'a>,
+    /// Of header and body.
+    len: usize,
+}
+
+fn take_header<'a>(r: &mut Reader<'a>) -> Result<Header<'a>> {
     let start = *r;
     let version = r.u8()?;
     let kind = MessageType(r.u8()?);
     let len = r.u16()?;
     let xid = r.u32()?;
     let body_len = start.body_len(len, HEADER_LEN)?;
-    let mut body = r.sub(body_len, kind.name().unwrap_or("ofp_header"))?;
+    let body = r.sub(body_len, kind.name().unwrap_or("ofp_header"))?;
     // Hello and error look alike in all versions, and tell which version the peer has.
     if version != VERSION && !matches!(kind, MessageType::HELLO | MessageType::ERROR) {
         return Err(start.error(Reason::Version(version)));
     }
-    let message = take_body(&mut body, kind, depth)?;
-    if !body.is_empty() {
-        return Err(body.error(Reason::BadLength(len.into())));
-    }
-    Ok(Envelope { version, xid, message })
+    Ok(Header { version, kind, xid, body, len: len.into() })
 }
 
 fn take_body(r: &mut Reader<'_>, kind: MessageType, depth: u8) -> Result<Message> {

@@ -11,27 +11,48 @@ pub(crate) fn network_type(fields: &Match) -> Option<u128> {
     })
 }
 
-/// Whether a prerequisite is met, of those that look at nothing but the Ethernet type (or the packet type that says it)
-/// and the IP protocol.
-#[inline]
-pub(crate) fn is_met(prerequisite: Prerequisite, network: Option<u16>, protocol: Option<u8>) -> Option<bool> {
-    let ip = || matches!(network, Some(0x0800 | 0x86dd));
-    Some(match prerequisite {
-        Prerequisite::None => true,
-        Prerequisite::Pbb => network == Some(0x88e7),
-        Prerequisite::Mpls => matches!(network, Some(0x8847 | 0x8848)),
-        Prerequisite::Arp => matches!(network, Some(0x0806 | 0x8035)),
-        Prerequisite::Ipv4 => network == Some(0x0800),
-        Prerequisite::Ipv6 => network == Some(0x86dd),
-        Prerequisite::Ip => ip(),
-        Prerequisite::Tcp => ip() && protocol == Some(6),
-        Prerequisite::Udp => ip() && protocol == Some(17),
-        Prerequisite::Sctp => ip() && protocol == Some(132),
-        Prerequisite::Icmp => network == Some(0x0800) && protocol == Some(1),
-        Prerequisite::Icmpv6 => network == Some(0x86dd) && protocol == Some(58),
-        Prerequisite::Nsh => network == Some(0x894f),
-        _ => return None,
-    })
+/// Prerequisites that are met, of those that look at nothing but the Ethernet type (or the packet type that says it) and
+/// the IP protocol: a bit each.
+#[derive(Clone, Copy)]
+pub(crate) struct Met(u32);
+
+impl Met {
+    /// Those that an Ethernet type and an IP protocol meet.
+    #[inline]
+    pub(crate) fn by(network: Option<u16>, protocol: Option<u8>) -> Met {
+        use Prerequisite as P;
+        const IP: u32 = bit(P::Ip);
+        const IPV4: u32 = IP | bit(P::Ipv4);
+        const IPV6: u32 = IP | bit(P::Ipv6);
+        let network = match network {
+            Some(0x0800) => IPV4,
+            Some(0x86dd) => IPV6,
+            Some(0x0806 | 0x8035) => bit(P::Arp),
+            Some(0x8847 | 0x8848) => bit(P::Mpls),
+            Some(0x88e7) => bit(P::Pbb),
+            Some(0x894f) => bit(P::Nsh),
+            _ => 0,
+        };
+        let protocol = match (network, protocol) {
+            (IPV4 | IPV6, Some(6)) => bit(P::Tcp),
+            (IPV4 | IPV6, Some(17)) => bit(P::Udp),
+            (IPV4 | IPV6, Some(132)) => bit(P::Sctp),
+            (IPV4, Some(1)) => bit(P::Icmp),
+            (IPV6, Some(58)) => bit(P::Icmpv6),
+            _ => 0,
+        };
+        Met(bit(P::None) | network | protocol)
+    }
+
+    /// Whether a prerequisite is among them.
+    #[inline]
+    pub(crate) fn has(self, prerequisite: Prerequisite) -> bool {
+        self.0 & bit(prerequisite) != 0
+    }
+}
+
+const fn bit(prerequisite: Prerequisite) -> u32 {
+    1 << prerequisite as u32
 }
 
 /// What a match lacks that a field requires (OF1.3.5 §7.2.3.8).
@@ -43,7 +64,7 @@ pub(crate) fn missing(fields: &Match, field: Field) -> Option<&'static str> {
     // Neither has more bits.
     let network = network_type(fields).map(|network| network as u16);
     let protocol = fields.exact(Field::IP_PROTO).map(|protocol| protocol as u8);
-    let met = |prerequisite| is_met(prerequisite, network, protocol) == Some(true);
+    let met = |prerequisite| Met::by(network, protocol).has(prerequisite);
     let icmpv6 = |types: &[u128]| {
         met(Prerequisite::Icmpv6)
             && fields.exact(Field::ICMPV6_TYPE).is_some_and(|t| types.contains(&t))

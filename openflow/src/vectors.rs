@@ -260,6 +260,37 @@ fn a_vector_for_each_action() {
     check("actions.hex", actions);
 }
 
+/// Where a message is read quickly, the result is that of reading it field by field: the same values, or the same error in
+/// the same place. Vectors, with every byte changed, and cut after every byte.
+#[test]
+fn quick_ways_read_as_the_thorough_one() {
+    let check = |bytes: &[u8]| {
+        let mut thorough = None;
+        trace::record(|| thorough = Some(Envelope::decode(bytes)));
+        assert_eq!(Some(Envelope::decode(bytes)), thorough, "{bytes:02x?}");
+    };
+    for name in ["messages.hex", "fields.hex", "actions.hex"] {
+        let text = std::fs::read_to_string(path(name)).unwrap();
+        for bytes in text.split("\n\n").map(bytes_of) {
+            check(&bytes);
+            for at in 0..bytes.len() {
+                for value in [0, 0xff, bytes[at].wrapping_add(1), bytes[at].wrapping_add(8), bytes[at] ^ 0x80]
+                {
+                    let mut changed = bytes.clone();
+                    changed[at] = value;
+                    check(&changed);
+                }
+                if let Some([_, _, high, low]) = bytes[..at].first_chunk() {
+                    assert!(usize::from(u16::from_be_bytes([*high, *low])) > at);
+                    let mut cut = bytes[..at].to_vec();
+                    cut[2..4].copy_from_slice(&(at as u16).to_be_bytes());
+                    check(&cut);
+                }
+            }
+        }
+    }
+}
+
 /// Names of the variants of an enum. A variant that is not listed does not compile.
 macro_rules! variants {
     ($of:ident: $($name:ident)*) => {{

@@ -163,12 +163,20 @@ impl<'a> Reader<'a> {
         parts.iter().find_map(|n| r.skip(*n).err()).unwrap_or_else(|| self.truncated(0))
     }
 
-    /// Goes on behind fields that were looked at already, and are there.
+    /// Goes on at `rest`, which is what was left by those that looked ahead with [`Reader::peek`].
     #[inline(always)]
-    pub(crate) fn pass(&mut self, parts: &[usize]) {
+    pub(crate) fn go_on_at(&mut self, rest: &'a [u8]) {
+        debug_assert!(self.rest.ends_with(rest));
+        self.rest = rest;
+    }
+
+    /// Whether quick ways, which read several fields as one, may be taken. They do not tell what is where.
+    #[inline(always)]
+    pub(crate) fn may_hurry(&self) -> bool {
         #[cfg(test)]
-        self.note(parts);
-        self.rest = self.rest.get(parts.iter().sum()..).unwrap_or_default();
+        return !trace::is_on();
+        #[cfg(not(test))]
+        true
     }
 
     #[cfg(test)]
@@ -464,7 +472,11 @@ pub(crate) mod trace {
         });
     }
 
-    /// All reads that `work` does.
+    pub(super) fn is_on() -> bool {
+        READS.with_borrow(Option::is_some)
+    }
+
+    /// All reads that `work` does, none of them by quick ways.
     pub(crate) fn record(work: impl FnOnce()) -> Vec<Read> {
         READS.set(Some(Vec::new()));
         work();

@@ -8,7 +8,7 @@ use super::action_kind::{
     nxast, ofpat,
 };
 use super::learn::take_learn;
-use super::oxm::{is_settable, take_bits, take_field, take_header};
+use super::oxm::{is_settable, plain_setting, take_bits, take_field, take_header};
 use crate::action::{
     Action, BundleAction, Controller, Ct, CtZone, Encap, EncapProperty, Multipath, Nat, NatKind, PacketType,
     Sample, SampleDirection, Subfield,
@@ -29,57 +29,98 @@ pub(crate) fn take_actions(r: &mut Reader<'_>) -> Result<Vec<Action>> {
 }
 
 fn take_nested(r: &mut Reader<'_>, depth: u8) -> Result<Vec<Action>> {
-    if depth > MAX_DEPTH {
-        return Err(r.error(Reason::TooDeep));
-    }
-    let mut actions = Vec::with_capacity(count(r.peek()));
-    while !r.is_empty() {
-        match take_frequent(r) {
-            Some(action) => actions.push(action),
-            None => take_action(r, depth, &mut actions)?,
-        }
-    }
+    let mut actions = Vec::new();
+    add_nested(r, depth, &mut actions)?;
     Ok(actions)
 }
 
-/// What most flows do, `OFPAT_OUTPUT` and `NXAST_REG_LOAD`, at a glance. `None` for all else, and for what is wrong with
-/// these: [`take_action`] has to say.
-#[inline]
-fn take_frequent(r: &mut Reader<'_>) -> Option<Action> {
-    /// Type, length and experimenter.
-    const NICIRA_24: u64 = 0xffff_0018_0000_0000 | NICIRA as u64;
-    let (&head, rest) = r.peek().split_first_chunk()?;
-    match u64::from_be_bytes(head) {
-        head if head >> 32 == 16 => {
-            rest.first_chunk::<8>()?;
-            let port = OfPort(head as u32);
-            (port != OfPort::CONTROLLER).then(|| {
-                r.enter("ofp_action");
-                r.pass(&[2, 2, 4, 2, 6]);
-                Action::Output(port)
-            })
-        }
-        NICIRA_24 => {
-            let mut body = Fixed(rest.first_chunk::<16>()?);
-            let (subtype, ofs_nbits) = (body.u16(), body.u16());
-            let (class, field_and_mask) = (body.u16(), body.u16() >> 8);
-            let value = body.u64();
-            if subtype != nxast::REG_LOAD || field_and_mask & 1 == 1 {
-                return None;
-            }
-            let field = Field::by_header(class, (field_and_mask >> 1) as u8, 0)?;
-            let (ofs, n_bits) = unpack_range(ofs_nbits);
-            let dst = Subfield::bits(field, ofs, ofs + n_bits - 1)?;
-            (value <= u64::MAX >> (64 - n_bits)).then(|| {
-                r.enter("ofp_action");
-                r.pass(&[2, 2, 4]);
-                r.enter("nx_action");
-                r.pass(&[2, 2, 2, 1, 1, 8]);
-                Action::Load { dst, value }
-            })
-        }
-        _ => None,
+/// Adds the actions up to the end to a list, which gets the room that it needs if it has none yet.
+pub(super) fn add_actions(r: &mut Reader<'_>, actions: &mut Vec<Action>) -> Result<()> {
+    add_nested(r, 0, actions)
+}
+
+fn add_nested(r: &mut Reader<'_>, depth: u8, actions: &mut Vec<Action>) -> Result<()> {
+    if depth > MAX_DEPTH {
+        return Err(r.error(Reason::TooDeep));
     }
+    if actions.capacity() == 0 {
+        *actions = Vec::with_capacity(count(r.peek()));
+    }
+    while !r.is_empty() {
+        if !r.may_hurry() || !add_frequent(r, actions) {
+            take_action(r, depth, actions)?;
+        }
+    }
+    Ok(())
+}
+
+/// Adds what most flows do, at a glance: `OFPAT_OUTPUT`, `OFPAT_SET_FIELD`, `OFPAT_DEC_NW_TTL` and `NXAST_REG_LOAD`. False,
+/// once it comes to anything else, or to what is wrong with these: [`take_action`] has to say.
+fn add_frequent(r: &mut Reader<'_>, actions: &mut Vec<Action>) -> bool {
+    /// Type and length.
+    const OUTPUT: u32 = (ofpat::OUTPUT as u32) << 16 | 16;
+    const DEC_NW_TTL: u32 = (ofpat::DEC_NW_TTL as u32) << 16 | 8;
+    /// With a field of up to 8 bytes.
+    const SET_FIELD: u32 = (ofpat::SET_FIELD as u32) << 16 | 16;
+    const EXPERIMENTER: u32 = (ofpat::EXPERIMENTER as u32) << 16 | 24;
+    let mut bytes = r.peek();
+    r.enter("ofp_action");
+    while let Some((&head, body)) = bytes.split_first_chunk() {
+        let head = u64::from_be_bytes(head);
+        // What follows type and length: a port, the header of a field, an experimenter.
+        let word = head as u32;
+        // Each adds its own, since an action that may be any of them is put together byte by byte.
+        let rest = match (head >> 32) as u32 {
+            OUTPUT => output(OfPort(word), body, actions),
+            SET_FIELD => set_plain_field(word, body, actions),
+            EXPERIMENTER if word == NICIRA => load(body, actions),
+            DEC_NW_TTL => {
+                actions.push(Action::DecTtl);
+                Some(body)
+            }
+            _ => None,
+        };
+        let Some(rest) = rest else { break };
+        bytes = rest;
+    }
+    r.go_on_at(bytes);
+    bytes.is_empty()
+}
+
+#[inline(always)]
+fn output<'a>(port: OfPort, body: &'a [u8], actions: &mut Vec<Action>) -> Option<&'a [u8]> {
+    let (_, rest) = body.split_first_chunk::<8>()?;
+    (port != OfPort::CONTROLLER).then(|| {
+        actions.push(Action::Output(port));
+        rest
+    })
+}
+
+#[inline(always)]
+fn set_plain_field<'a>(header: u32, body: &'a [u8], actions: &mut Vec<Action>) -> Option<&'a [u8]> {
+    let (payload, rest) = body.split_first_chunk()?;
+    let (field, value, mask) = plain_setting(header, payload)?;
+    actions.push(Action::SetField { field, value: value.into(), mask: mask.into() });
+    Some(rest)
+}
+
+#[inline(always)]
+fn load<'a>(body: &'a [u8], actions: &mut Vec<Action>) -> Option<&'a [u8]> {
+    let (body, rest) = body.split_first_chunk::<16>()?;
+    let mut body = Fixed(body);
+    let (subtype, ofs_nbits) = (body.u16(), body.u16());
+    let (class, field_and_mask) = (body.u16(), body.u16() >> 8);
+    let value = body.u64();
+    if subtype != nxast::REG_LOAD || field_and_mask & 1 == 1 {
+        return None;
+    }
+    let field = Field::by_header(class, (field_and_mask >> 1) as u8, 0)?;
+    let (ofs, n_bits) = unpack_range(ofs_nbits);
+    let dst = Subfield::bits(field, ofs, ofs + n_bits - 1)?;
+    (value <= u64::MAX >> (64 - n_bits)).then(|| {
+        actions.push(Action::Load { dst, value });
+        rest
+    })
 }
 
 /// How many actions or instructions there are, by their lengths: lists of flows are many and stay, so that each gets the
@@ -609,42 +650,63 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// One of the two kinds that it knows, with a byte or two changed, cut, or whole.
+        /// One of the kinds that it knows, with a byte or two changed, cut, or whole; and another one after it.
         #[test]
         fn frequent_actions_are_read_as_any_others(
-            is_load: bool,
+            begin in prop::sample::select(vec![
+                &[0, 0, 0, 16][..],
+                &[0, 24, 0, 8],
+                &[0, 25, 0, 16, 0x80, 0, 6, 6],
+                &[0, 25, 0, 16, 0, 1, 2, 4],
+                // What is loaded has 32 bits.
+                &[0xff, 0xff, 0, 24, 0, 0, 0x23, 0x20, 0, 7, 0, 31, 0, 1, 2, 4, 0, 0, 0, 0],
+            ]),
             tail: [u8; 12],
-            field in 0u8..20,
+            is_padded: bool,
             change in prop::option::of((0usize..24, any::<u8>())),
-            len in prop_oneof![Just(24usize), 0..40usize],
+            len in prop::option::weighted(0.2, 0..40usize),
         ) {
-            let mut bytes = match is_load {
-                true => vec![0xff, 0xff, 0, 24, 0, 0, 0x23, 0x20, 0, 7, 0, 31, 0, 1, field << 1, 4],
-                false => vec![0, 0, 0, 16],
-            };
-            // What is loaded has 32 bits.
-            bytes.extend(if is_load { [[0; 4], tail[..4].try_into().unwrap()].concat() } else { tail.to_vec() });
+            let whole = usize::from(begin[3]);
+            let mut bytes = [begin, &tail].concat();
+            bytes.resize(whole, 0);
+            if is_padded {
+                bytes[whole - 2..].fill(0);
+            }
+            bytes.extend(&[0, 24, 0, 8, 0, 0, 0, 0]);
             if let Some((at, value)) = change && let Some(byte) = bytes.get_mut(at) {
                 *byte = value;
             }
-            bytes.resize(len, 0);
+            bytes.resize(len.unwrap_or(bytes.len()), 0);
             let mut quick = Reader::new(&bytes, "ofp_action");
             let mut slow = quick;
-            if let Some(action) = take_frequent(&mut quick) {
-                let mut actions = Vec::new();
-                prop_assert_eq!(take_action(&mut slow, 0, &mut actions), Ok(()));
-                prop_assert_eq!(vec![action], actions);
-                prop_assert_eq!(quick.remaining(), slow.remaining());
+            let (mut quickly, mut slowly) = (Vec::new(), Vec::new());
+            add_frequent(&mut quick, &mut quickly);
+            while slow.remaining() > quick.remaining() {
+                prop_assert_eq!(take_action(&mut slow, 0, &mut slowly), Ok(()));
             }
+            prop_assert_eq!(quickly, slowly);
+            prop_assert_eq!(quick.remaining(), slow.remaining());
         }
     }
 
     #[test]
     fn the_frequent_ones_are_taken_at_a_glance() {
+        let taken = |bytes: &[u8]| {
+            let mut actions = Vec::new();
+            assert!(add_frequent(&mut Reader::new(bytes, ""), &mut actions), "{bytes:x?}");
+            actions
+        };
         let output = [0, 0, 0, 16, 0, 0, 0, 7, 0xff, 0xff, 0, 0, 0, 0, 0, 0];
-        assert_eq!(take_frequent(&mut Reader::new(&output, "")), Some(Action::Output(OfPort(7))));
+        assert_eq!(taken(&output), [Action::Output(OfPort(7))]);
         let load = [0xff, 0xff, 0, 24, 0, 0, 0x23, 0x20, 0, 7, 0, 31, 0, 1, 2, 4, 0, 0, 0, 0, 0, 0, 0, 9];
         let dst = Subfield::whole(Field::reg(1).unwrap());
-        assert_eq!(take_frequent(&mut Reader::new(&load, "")), Some(Action::Load { dst, value: 9 }));
+        assert_eq!(taken(&load), [Action::Load { dst, value: 9 }]);
+        let dec_ttl = [0, 24, 0, 8, 0, 0, 0, 0];
+        assert_eq!(taken(&dec_ttl), [Action::DecTtl]);
+        let set_field = [0, 25, 0, 16, 0x80, 0, 6, 6, 1, 2, 3, 4, 5, 6, 0, 0];
+        let (field, mask) = (Field::ETH_DST, Field::ETH_DST.full_mask());
+        let set_eth_dst = Action::SetField { field, value: 0x0102_0304_0506, mask };
+        let both = [&dec_ttl[..], &set_field, &dec_ttl].concat();
+        assert_eq!(taken(&both), [Action::DecTtl, set_eth_dst, Action::DecTtl]);
     }
 }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::instruction::{put_instructions, take_instructions};
-use super::oxm::{put_match, take_match};
+use super::instruction::{put_instructions, retake_instructions, take_instructions};
+use super::oxm::{put_match, retake_match, take_match};
+use crate::action::Action;
 use crate::flow::{Flow, FlowFlags, FlowMod, FlowModCommand, FlowStats};
 use crate::message::ErrorCode;
 use crate::port::OfPort;
@@ -87,36 +88,31 @@ pub(crate) fn put_flow_stats(w: &mut Writer<'_>, stats: &FlowStats) {
     w.patch_len(start, start, "ofp_flow_stats");
 }
 
-/// Reads one entry of a flow statistics reply.
-pub(crate) fn take_flow_stats(r: &mut Reader<'_>) -> Result<FlowStats> {
+/// Reads one entry of a flow statistics reply, in place of another and with the room of its lists. After an error it is
+/// neither. `spare` is an empty list, which may have room.
+pub(crate) fn retake_flow_stats(
+    r: &mut Reader<'_>,
+    stats: &mut FlowStats,
+    spare: &mut Vec<Action>,
+) -> Result<()> {
     r.enter("ofp_flow_stats");
     let len = r.u16()?;
     let mut r = r.sub(r.body_len(len, 2)?, "ofp_flow_stats")?;
     let mut fixed = Fixed(r.fixed::<46>(&[1, 1, 4, 4, 2, 2, 2, 2, 4, 8, 8, 8])?);
-    let table = fixed.u8();
+    let flow = &mut stats.flow;
+    flow.table = fixed.u8();
     fixed.skip::<1>();
-    let duration = duration(fixed.u32(), fixed.u32());
-    let (priority, idle_timeout, hard_timeout) = (fixed.u16(), fixed.u16(), fixed.u16());
-    let flags = FlowFlags(fixed.u16());
+    stats.duration = duration(fixed.u32(), fixed.u32());
+    (flow.priority, flow.idle_timeout, flow.hard_timeout) = (fixed.u16(), fixed.u16(), fixed.u16());
+    flow.flags = FlowFlags(fixed.u16());
     fixed.skip::<4>();
-    let cookie = fixed.u64();
+    flow.cookie = fixed.u64();
     // All ones means that the switch does not count.
     let count = |n: u64| (n != u64::MAX).then_some(n);
-    let (packets, bytes) = (count(fixed.u64()), count(fixed.u64()));
-    let fields = take_match(&mut r)?;
-    let instructions = take_instructions(&mut r)?;
-    let flow = Flow {
-        table,
-        priority,
-        cookie,
-        fields,
-        instructions,
-        idle_timeout,
-        hard_timeout,
-        importance: 0,
-        flags,
-    };
-    Ok(FlowStats { flow, packets, bytes, duration })
+    (stats.packets, stats.bytes) = (count(fixed.u64()), count(fixed.u64()));
+    flow.importance = 0;
+    retake_match(&mut r, &mut flow.fields)?;
+    retake_instructions(&mut r, &mut flow.instructions, spare)
 }
 
 /// Seconds and nanoseconds; a peer's excess of nanoseconds is cut.

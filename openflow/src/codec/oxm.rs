@@ -1,10 +1,14 @@
 //! OXM and NXM: fields of a match, headers and values (OF1.3.5 §7.2.3).
 
-use crate::field::{Field, Header, Prerequisite, ones};
-use crate::flow_match::{Match, PackedMatch, WideEntry, WideField, split_register};
+use crate::field::{Field, Header, ones};
+use crate::flow_match::{Match, WideEntry, WideField};
 use crate::message::ErrorCode;
-use crate::prerequisite::is_met;
-use crate::wire::{Reader, Result, Writer, number};
+use crate::wire::{Reader, Result, Writer};
+
+mod plain;
+
+pub(crate) use plain::plain_setting;
+use plain::take_plain_fields;
 
 /// `OFPMT_OXM`.
 const MATCH_TYPE_OXM: u16 = 1;
@@ -135,6 +139,14 @@ pub(crate) fn take_header(r: &mut Reader<'_>) -> Result<RawHeader> {
 
 /// Reads `ofp_match` with its padding.
 pub(crate) fn take_match(r: &mut Reader<'_>) -> Result<Match> {
+    let mut fields = Match::new();
+    retake_match(r, &mut fields)?;
+    Ok(fields)
+}
+
+/// As [`take_match`], in place of another match.
+#[inline]
+pub(crate) fn retake_match(r: &mut Reader<'_>, fields: &mut Match) -> Result<()> {
     r.enter("ofp_match");
     let kind = r.u16()?;
     if kind != MATCH_TYPE_OXM {
@@ -142,19 +154,37 @@ pub(crate) fn take_match(r: &mut Reader<'_>) -> Result<Match> {
     }
     let len = r.u16()?;
     let body = r.body_len(len, 4)?;
-    let mut fields = r.sub(body, "oxm_fields")?;
-    let fields = take_fields(&mut fields)?;
+    let bytes = r.peek();
+    retake_fields(&mut r.sub(body, "oxm_fields")?, bytes, fields)?;
     r.skip_padding(usize::from(len).next_multiple_of(8) - usize::from(len));
-    Ok(fields)
+    Ok(())
 }
 
 /// Reads fields up to the end, checking masks, values, duplicates and prerequisites as Open vSwitch does.
 pub(crate) fn take_fields(r: &mut Reader<'_>) -> Result<Match> {
-    let fields = take_plain_fields(r);
-    take_any_fields(r, fields)
+    let mut fields = Match::new();
+    retake_fields(r, r.peek(), &mut fields)?;
+    Ok(fields)
 }
 
-fn take_any_fields(r: &mut Reader<'_>, mut fields: Match) -> Result<Match> {
+/// As [`take_fields`], in place of another match. `bytes` are those that the reader has, and may be more.
+#[inline(always)]
+fn retake_fields(r: &mut Reader<'_>, bytes: &[u8], fields: &mut Match) -> Result<()> {
+    let (packed, done) = match r.may_hurry() {
+        true => take_plain_fields(bytes, r.remaining()),
+        false => Default::default(),
+    };
+    fields.set_packed(&packed);
+    if done == r.remaining() {
+        return Ok(());
+    }
+    r.skip(done)?;
+    add_fields(r, fields)
+}
+
+/// Reads fields up to the end and adds them to those that are there.
+#[inline(never)] // Most matches do without.
+fn add_fields(r: &mut Reader<'_>, fields: &mut Match) -> Result<()> {
     while !r.is_empty() {
         let start = *r;
         let raw = take_header(r)?;
@@ -174,7 +204,7 @@ fn take_any_fields(r: &mut Reader<'_>, mut fields: Match) -> Result<Match> {
             }
         };
         let (value, mask) = take_value(&mut payload, field, raw.has_mask)?;
-        if crate::prerequisite::missing(&fields, field).is_some() {
+        if crate::prerequisite::missing(fields, field).is_some() {
             return Err(start.invalid(ErrorCode::BMC_BAD_PREREQ));
         }
         if fields.tests_any_of(field) {
@@ -183,7 +213,7 @@ fn take_any_fields(r: &mut Reader<'_>, mut fields: Match) -> Result<Match> {
         let mask = if reports_value_as_mask(field) && mask == value { field.full_mask() } else { mask };
         fields.set(field, value, mask);
     }
-    Ok(fields)
+    Ok(())
 }
 
 fn take_wide(r: &mut Reader<'_>, field: WideField, has_mask: bool) -> Result<WideEntry> {
@@ -200,78 +230,6 @@ fn take_wide(r: &mut Reader<'_>, field: WideField, has_mask: bool) -> Result<Wid
         }
     };
     Ok(WideEntry { field, value: value.to_vec(), mask: mask.map(<[u8]>::to_vec) })
-}
-
-/// Reads the fields that a match usually begins with, and most consist of, without searching what is there already: each
-/// comes after the ones before it in wire order, and neither looks at nor changes others but for the Ethernet type and
-/// the IP protocol. Stops at the first that is not such or is wrong; [`take_fields`] goes on there.
-fn take_plain_fields(r: &mut Reader<'_>) -> Match {
-    let mut packed = PackedMatch::default();
-    let (mut last, mut network, mut protocol) = (None, None, None);
-    let mut done = *r;
-    while let [c1, c0, field_and_mask, len, ref payload @ ..] = *done.peek() {
-        let (class, has_mask, len) =
-            (u16::from_be_bytes([c1, c0]), field_and_mask & 1 == 1, usize::from(len));
-        if class == Header::EXPERIMENTER_CLASS {
-            break;
-        }
-        let Some(field) = Field::by_header(class, field_and_mask >> 1, 0) else { break };
-        let n = field.bytes();
-        if last >= Some(field) || !is_plain(field) || len != n << u8::from(has_mask) {
-            break;
-        }
-        let is_met = match field.prerequisite() {
-            // A packet type that says otherwise is no plain field.
-            Prerequisite::Ethernet => true,
-            other => is_met(other, network, protocol) == Some(true),
-        };
-        let (Some(value), Some(mask)) = (payload.get(..n), payload.get(n..len)) else { break };
-        let (value, full) = (number(value) as u64, field.full_mask() as u64);
-        let mask = if has_mask { number(mask) as u64 & full } else { full };
-        if !is_met || value & !mask != 0 || mask == 0 || (has_mask && !field.info().maskable) {
-            break;
-        }
-        if has_few_values(field) && !is_possible(field, value.into()) || !packed.push(field, value, mask) {
-            break;
-        }
-        if mask == full {
-            match field {
-                Field::ETH_TYPE => network = Some(value as u16),
-                Field::IP_PROTO => protocol = Some(value as u8),
-                _ => {}
-            }
-        }
-        last = Some(field);
-        done.pass(&[2, 1, 1, n, len - n]);
-    }
-    *r = done;
-    packed.into()
-}
-
-/// Of each field by its index whether, added to a match of fields before it, it changes nothing but its own bits, of which
-/// there are at most 64, and is not looked at for what others mean.
-#[allow(clippy::indexing_slicing)] // Evaluated by the compiler: out of bounds does not build.
-static PLAIN: [bool; 256] = {
-    let mut plain = [false; 256];
-    let mut i = 0;
-    while i < 256 {
-        if let Some(field) = Field::from_index(i as u8) {
-            let is_special = matches!(
-                field,
-                Field::PACKET_TYPE | Field::IN_PORT_16 | Field::VLAN_PCP | Field::VLAN_TCI | Field::NW_TOS
-            );
-            plain[i] = field.bytes() <= 8
-                && !is_special
-                && split_register(field).is_none()
-                && !reports_value_as_mask(field);
-        }
-        i += 1;
-    }
-    plain
-};
-
-fn is_plain(field: Field) -> bool {
-    PLAIN.get(field.index()).is_some_and(|plain| *plain)
 }
 
 /// Reads the value and mask of a field with a fixed width, and checks them as Open vSwitch does in a match.
@@ -434,20 +392,9 @@ mod tests {
             }
             let bytes = fields.concat();
             let quick = take_fields(&mut Reader::new(&bytes, "oxm_fields"));
-            let slow = take_any_fields(&mut Reader::new(&bytes, "oxm_fields"), Match::new());
+            let mut slow = Match::new();
+            let slow = add_fields(&mut Reader::new(&bytes, "oxm_fields"), &mut slow).map(|()| slow);
             prop_assert_eq!(quick, slow);
-        }
-    }
-
-    #[test]
-    fn every_plain_field_but_a_few_can_have_any_value() {
-        for field in Field::all().filter(|field| is_plain(*field) && !has_few_values(*field)) {
-            let full = field.full_mask();
-            assert!((0..=full.min(0xffff)).all(|value| is_possible(field, value)), "{field}");
-            assert!(
-                [full, full - full / 3, full / 2].into_iter().all(|value| is_possible(field, value)),
-                "{field}"
-            );
         }
     }
 }

@@ -9,7 +9,7 @@ use super::stats::{
 };
 use super::table_features::TableFeatures;
 use super::{ErrorCode, ONF};
-use crate::codec::flow::{put_flow_stats, take_flow_stats};
+use crate::codec::flow::{put_flow_stats, retake_flow_stats};
 use crate::codec::group::{put_group_desc, take_group_desc};
 use crate::flow::FlowStats;
 use crate::group::Group;
@@ -17,8 +17,10 @@ use crate::port::OfPort;
 use crate::wire::{Reader, Result, Writer};
 
 mod parts;
+mod reader;
 
 pub use parts::{AggregateStats, FlowStatsRequest, SwitchDesc};
+pub use reader::FlowStatsReader;
 
 /// `OFPMPF_REQ_MORE` and `OFPMPF_REPLY_MORE`.
 const MORE: u16 = 1;
@@ -657,7 +659,7 @@ pub(super) fn take_reply(r: &mut Reader<'_>) -> Result<(bool, MultipartReply)> {
     let (kind, more) = take_header(r)?;
     let reply = match kind {
         ofpmp::DESC => Reply::Desc(SwitchDesc::take(r)?),
-        ofpmp::FLOW => Reply::Flow(list(r, take_flow_stats)?),
+        ofpmp::FLOW => Reply::Flow(flows(r)?),
         ofpmp::AGGREGATE => Reply::Aggregate(AggregateStats::take(r)?),
         ofpmp::TABLE => Reply::Table(list(r, TableStats::take)?),
         ofpmp::PORT_STATS => Reply::PortStats(list(r, PortStats::take)?),
@@ -693,6 +695,23 @@ fn list<'a, T>(r: &mut Reader<'a>, take: impl Fn(&mut Reader<'a>) -> Result<T>) 
         if entries.len() == 1 {
             // The others are often as long as the first.
             entries.reserve(r.remaining() / len);
+        }
+    }
+    Ok(entries)
+}
+
+/// As [`list`], of the longest lists there are: each entry is read where it stays.
+fn flows(r: &mut Reader<'_>) -> Result<Vec<FlowStats>> {
+    let (mut entries, mut no_spare) = (Vec::new(), Vec::new());
+    while !r.is_empty() {
+        let before = r.remaining();
+        entries.push(FlowStats::default());
+        if let Some(stats) = entries.last_mut() {
+            retake_flow_stats(r, stats, &mut no_spare)?;
+        }
+        if entries.len() == 1 {
+            // The others are often as long as the first.
+            entries.reserve(r.remaining() / (before - r.remaining()).max(1));
         }
     }
     Ok(entries)
