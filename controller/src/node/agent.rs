@@ -100,6 +100,8 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), AgentError> {
     tokio::pin!(shutdown);
+    // Before anything is changed: of two agents one must not undo what the other does.
+    let claim = server::Claim::new(&config.cni_socket)?;
     let Vitals { status, metrics, queries } = vitals;
     status.send_modify(|status| status.cluster = true);
     let ovsdb = tokio::select! {
@@ -145,7 +147,7 @@ pub async fn run(
         () = first => {}
         () = &mut shutdown => return Ok(()),
     }
-    let server = server::Server::bind(&agent.config.cni_socket)?;
+    let server = server::Server::bind(claim)?;
     if let Some(directory) = &agent.config.cni_conf_dir {
         conflist::write(directory, &agent.config.cni_bin_dir, &agent.config.cni_socket)?;
     }

@@ -44,6 +44,13 @@ fn limits_come_and_go_with_the_pod() -> anyhow::Result<()> {
     let queue = get("--columns=type,other_config list QoS")?;
     ensure!(queue.contains("linux-htb") && queue.contains("max-rate=\"10000000\""), "{queue}");
     ensure!(get(&format!("get Port {veth} qos"))?.trim() != "[]", "the port has no queue");
+    // Lost with the bridge, and made again with it.
+    lab.ovs("node1", &["ovs-vsctl", "del-br", "br0"])?;
+    until(Duration::from_secs(10), || {
+        ensure!(get(&format!("get Interface {veth} ingress_policing_rate"))?.trim() == "5000", "policing");
+        ensure!(get(&format!("get Port {veth} qos"))?.trim() != "[]", "the port has no queue");
+        Ok(())
+    })?;
     limited.succeed("DEL", &agent)?;
     nothing_is_left(&lab)
 }

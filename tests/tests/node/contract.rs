@@ -276,3 +276,31 @@ fn an_agent_that_stands_still_is_given_up_on_in_time() -> anyhow::Result<()> {
     pod.succeed("DEL", &agent)?;
     nothing_is_left(&lab)
 }
+
+#[test]
+fn one_agent_has_the_socket_and_it_comes_back() -> anyhow::Result<()> {
+    let lab = Lab::up(&["--nodes", "1"])?;
+    let agent = socket(&lab)?;
+    let pod = Sandbox::new(&lab, 1)?;
+    let pid = daemon(&lab.status()?, "node1", "sdn-node")?;
+    let line = std::fs::read(format!("/proc/{pid}/cmdline"))?;
+    let mut words: Vec<&str> =
+        line.split(|byte| *byte == 0).filter_map(|word| std::str::from_utf8(word).ok()).collect();
+    words.pop();
+    words.extend(["--admin-address", "none", "--metrics-address", "none"]);
+    let second = lab.inside("node/node1", &words).output()?;
+    let text = both(&second);
+    ensure!(!second.status.success() && text.contains("another sdn-node serves it"), "{text}");
+    pod.succeed("ADD", &agent)?;
+
+    for _ in 0..2 {
+        std::fs::remove_file(&agent)?;
+        until(Duration::from_secs(15), || pod.succeed("CHECK", &agent).map(|_| ()))?;
+    }
+    // Something else in its place.
+    std::fs::remove_file(&agent)?;
+    std::fs::write(&agent, "no socket")?;
+    until(Duration::from_secs(15), || pod.succeed("CHECK", &agent).map(|_| ()))?;
+    pod.succeed("DEL", &agent)?;
+    nothing_is_left(&lab)
+}

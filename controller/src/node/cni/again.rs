@@ -1,13 +1,11 @@
 //! ADD of a sandbox that has been added before: what there is of it stays, and what it has lost is made again.
 
 use cni_shim::cni::{CniError, ErrorCode};
-use tracing::warn;
 
 use super::alias::Alias;
 use super::pods::{Attachment, PodNetwork, result, step};
 use super::sandbox::{host_veth_name, link_alias};
 use super::verify::interface;
-use crate::node::metrics;
 use crate::node::netns::{self, NetNs};
 use crate::node::ovs::ports::Leg;
 use crate::node::status::Network;
@@ -37,9 +35,7 @@ impl PodNetwork {
         let port = self.last_port(container_id);
         let (sandbox, ifname) = (container_id.clone(), ifname.clone());
         let leg = Leg { host_veth, sandbox, ifname, ip, namespace, name, uid, port };
-        self.add_port(&leg).await?;
-        warn!(pod = %leg.pod(), "its port was missing: made again");
-        self.repaired(&metrics::PORT);
+        self.add_port_again(&leg).await?;
         Ok(Some(leg))
     }
 

@@ -133,12 +133,8 @@ impl PodNetwork {
             uid,
             port: self.last_port(container_id),
         };
-        match self.add_port(&leg).await {
-            Ok(()) => {
-                warn!(pod = %leg.pod(), "its port was missing: made again");
-                self.repaired(&metrics::PORT);
-            }
-            Err(error) => warn!(pod = %leg.pod(), "its port is missing and can't be made again: {error}"),
+        if let Err(error) = self.add_port_again(&leg).await {
+            warn!(pod = %leg.pod(), "its port is missing and can't be made again: {error}");
         }
     }
 

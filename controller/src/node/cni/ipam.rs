@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::Ipv4Addr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -20,10 +20,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cni_shim::cni::{CniError, validate};
 use ipnet::Ipv4Net;
+use nix::libc;
 use tracing::warn;
 
 /// The interface of a lease that names none: the replaced system leased for no other.
 const DEFAULT_IFNAME: &str = "eth0";
+/// More of a file is not read: a container id and an interface have far less, bytes.
+const LONGEST: u64 = 4096;
 const LAST_RESERVED: &str = "last_reserved_ip.0";
 const LOCK: &str = "lock";
 
@@ -373,13 +376,16 @@ impl Ipam {
     /// Keeps other processes out, as `host-local` does, until the file is dropped.
     fn lock(&self) -> Result<File, IpamError> {
         let path = self.dir.join(LOCK);
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(io_error("open", &path))?;
+        let open = || open(OpenOptions::new().write(true).create(true).truncate(false).mode(0o600), &path);
+        let file = match open() {
+            // Somebody has removed the directory.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(&self.dir).map_err(io_error("create", &self.dir))?;
+                open()
+            }
+            opened => opened,
+        };
+        let file = file.map_err(io_error("open", &path))?;
         file.lock().map_err(io_error("lock", &path))?;
         Ok(file)
     }
@@ -398,20 +404,32 @@ impl Ipam {
             }
         }
         state.leases = leases;
-        let last = fs::read_to_string(self.dir.join(LAST_RESERVED)).ok();
-        state.last = last.and_then(|text| text.trim().parse().ok()).filter(|last| self.contains(*last));
+        let mut last = String::new();
+        let read = open(OpenOptions::new().read(true), &self.dir.join(LAST_RESERVED))
+            .and_then(|file| file.take(LONGEST).read_to_string(&mut last));
+        state.last = read.ok().and_then(|_| last.trim().parse().ok()).filter(|last| self.contains(*last));
         Ok(())
     }
 
     /// The lease of an address. What is there but can't be read as one holds the address as well.
     fn on_disk(&self, address: Ipv4Addr) -> Result<Option<Lease>, IpamError> {
         let path = self.path(address);
-        match fs::read(&path) {
-            Ok(content) => Ok(Some(Lease::parse(address, &content))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
-                Ok(Some(Lease::parse(address, b"(a directory, not a lease)")))
-            }
+        let odd = |what: &str| Ok(Some(Lease::parse(address, format!("({what}, not a lease)").as_bytes())));
+        let file = match open(OpenOptions::new().read(true), &path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return odd("a symbolic link"),
+            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => return odd("a socket"),
+            Err(source) => return Err(IpamError::Io { step: "read", path, source }),
+        };
+        let mut content = Vec::new();
+        let read = file.metadata().and_then(|metadata| match metadata.is_file() {
+            true => file.take(LONGEST).read_to_end(&mut content).map(|_| true),
+            false => Ok(false),
+        });
+        match read {
+            Ok(true) => Ok(Some(Lease::parse(address, &content))),
+            Ok(false) => odd("no file"),
             Err(source) => Err(IpamError::Io { step: "read", path, source }),
         }
     }
@@ -459,7 +477,10 @@ impl Ipam {
     /// Notes where the next search starts. Only a hint, so it may get lost.
     fn remember_last(&self, state: &mut State, address: Ipv4Addr) {
         state.last = Some(address);
-        if let Err(error) = fs::write(self.dir.join(LAST_RESERVED), address.to_string()) {
+        let path = self.dir.join(LAST_RESERVED);
+        let noted = open(OpenOptions::new().write(true).create(true).truncate(true).mode(0o600), &path)
+            .and_then(|mut file| file.write_all(address.to_string().as_bytes()));
+        if let Err(error) = noted {
             warn!(%error, "could not note the last leased address in {}", self.dir.display());
         }
     }
@@ -467,6 +488,11 @@ impl Ipam {
     fn path(&self, address: Ipv4Addr) -> PathBuf {
         self.dir.join(address.to_string())
     }
+}
+
+/// Opens a file that may be something else by now: nobody waits for a pipe, and no link is followed.
+fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    options.custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW).open(path)
 }
 
 fn io_error(step: &'static str, path: &Path) -> impl Fn(io::Error) -> IpamError {

@@ -32,7 +32,7 @@ use crate::cluster::Snapshot;
 use crate::node::agent::{Config, USERSPACE};
 use crate::node::cri::Unknown;
 use crate::node::host::links;
-use crate::node::metrics::{Metrics, Part, Step};
+use crate::node::metrics::{self, Metrics, Part, Step};
 use crate::node::netns::NetNs;
 use crate::node::ovs::bridge::BRIDGE;
 use crate::node::ovs::ports::{Leg, first_free, is_free, legs};
@@ -308,11 +308,27 @@ impl PodNetwork {
                 ));
             }
         }
-        let pod = state.borrow().state.pods.get(&key).cloned();
+        self.annotated_limits(&key)
+    }
+
+    fn annotated_limits(&self, pod: &(String, String)) -> Result<Limits, CniError> {
+        let pod = self.state.borrow().state.pods.get(pod).cloned();
         let annotations = pod.as_ref().and_then(|pod| pod.metadata.annotations.as_ref());
         annotations
             .map_or(Ok(Limits::default()), Limits::of)
             .map_err(|error| CniError::new(ErrorCode::INVALID_CONFIG, format!("bandwidth: {error}")))
+    }
+
+    /// Makes the port again of a pod that is wired, and with it its limits.
+    pub(super) async fn add_port_again(&self, leg: &Leg) -> Result<(), CniError> {
+        self.add_port(leg).await?;
+        let limits = self.annotated_limits(&(leg.namespace.clone(), leg.name.clone()))?;
+        if !limits.is_nothing() {
+            self.limit(leg, limits).await?;
+        }
+        warn!(pod = %leg.pod(), "its port was missing: made again");
+        self.repaired(&metrics::PORT);
+        Ok(())
     }
 
     async fn limit(&self, leg: &Leg, limits: Limits) -> Result<(), CniError> {

@@ -1,6 +1,9 @@
 //! The socket that the CNI plugin asks: one request and one response a connection.
+//!
+//! One agent has it, by a lock on the file beside it; and the socket comes back should somebody remove it.
 
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +12,7 @@ use cni_shim::cni::{CniError, Command, ErrorCode};
 use cni_shim::contract::{self, ContractError, PREFIX, Request, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::pods::PodNetwork;
@@ -17,6 +20,9 @@ use crate::node::metrics::{self, Verb};
 
 /// How long a plugin may take to send its request. It has it in hand when it connects.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How often it is made sure that the socket's file is there.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Why the socket could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -27,51 +33,113 @@ pub struct ServerError {
     source: std::io::Error,
 }
 
+/// The right to the socket: no other agent has it as long as this lives, however this one ends.
+#[derive(Debug)]
+pub struct Claim {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Claim {
+    /// Claims a socket. Its directory is made, for root only.
+    ///
+    /// # Errors
+    /// Another agent has it; the directory or the lock file can't be made.
+    pub fn new(path: &Path) -> Result<Self, ServerError> {
+        let fail = |step| move |source| ServerError { path: path.to_owned(), step, source };
+        if let Some(dir) = path.parent() {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(dir)
+                .map_err(fail("making its directory"))?;
+        }
+        let mut lock = path.as_os_str().to_owned();
+        lock.push(".lock");
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(lock)
+            .map_err(fail("opening its lock file"))?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => {
+                fail("claiming it")(std::io::Error::other("another sdn-node serves it: end that one first"))
+            }
+            TryLockError::Error(source) => fail("locking its lock file")(source),
+        })?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+}
+
 /// The open socket.
 pub struct Server {
+    claim: Claim,
     listener: UnixListener,
+    /// Device and inode of the socket's file.
+    file: (u64, u64),
 }
 
 impl Server {
     /// Opens the socket, for root only, instead of one that an earlier run left.
     ///
     /// # Errors
-    /// When its directory cannot be made or the address cannot be bound.
-    pub fn bind(path: &Path) -> Result<Self, ServerError> {
-        let fail = |step| move |source| ServerError { path: path.to_owned(), step, source };
-        if let Some(dir) = path.parent() {
-            std::fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(dir)
-                .map_err(fail("making its directory"))?;
-        }
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(fail("removing the old one")(error));
-            }
-            _ => {}
-        }
-        let listener = UnixListener::bind(path).map_err(fail("binding"))?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
-            .map_err(fail("restricting it to root"))?;
-        Ok(Self { listener })
+    /// When the address cannot be bound.
+    pub fn bind(claim: Claim) -> Result<Self, ServerError> {
+        let (listener, file) = listen(&claim.path)?;
+        Ok(Self { claim, listener, file })
     }
 
     /// Serves requests, each in a task of its own: a request that waits holds up no other.
-    pub async fn serve(self, pods: Arc<PodNetwork>) {
+    pub async fn serve(mut self, pods: Arc<PodNetwork>) {
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            match self.listener.accept().await {
-                Ok((stream, _)) => {
-                    tokio::spawn(connection(stream, Arc::clone(&pods)));
-                }
-                Err(error) => {
-                    warn!("CNI socket: {error}");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
+            // Both arms may be cancelled: a connection that was not accepted waits.
+            tokio::select! {
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        tokio::spawn(connection(stream, Arc::clone(&pods)));
+                    }
+                    Err(error) => {
+                        warn!("CNI socket: {error}");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                },
+                _ = look.tick() => self.look(),
             }
         }
     }
+
+    /// Opens the socket again if its file has gone, or is another's.
+    fn look(&mut self) {
+        let path = &self.claim.path;
+        if fs::symlink_metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == self.file) {
+            return;
+        }
+        match listen(path) {
+            Ok((listener, file)) => {
+                warn!(socket = %path.display(), "somebody had removed the CNI socket: opened again");
+                (self.listener, self.file) = (listener, file);
+            }
+            Err(error) => warn!("somebody has removed the CNI socket: {error}"),
+        }
+    }
+}
+
+fn listen(path: &Path) -> Result<(UnixListener, (u64, u64)), ServerError> {
+    let fail = |step| move |source| ServerError { path: path.to_owned(), step, source };
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(fail("removing the old one")(error));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).map_err(fail("binding"))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(fail("restricting it to root"))?;
+    let file = fs::symlink_metadata(path).map_err(fail("looking at it"))?;
+    Ok((listener, (file.dev(), file.ino())))
 }
 
 async fn connection(mut stream: UnixStream, pods: Arc<PodNetwork>) {

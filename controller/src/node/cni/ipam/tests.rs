@@ -289,3 +289,45 @@ fn a_lost_or_damaged_lease_is_written_again_but_nobodys_is_taken() {
     assert!(!file.exists() && ipam.in_use() == 0);
     ipam.forget(address).unwrap();
 }
+
+/// Whatever somebody has put in place of the files, nobody waits for it, and its address is nobody's.
+#[test]
+fn what_is_no_file_holds_its_address_and_holds_up_nobody() {
+    let mut fixture = Fixture::new("10.128.0.0/28");
+    let at = |name: &str| fixture.dir.path().join(name);
+    fs::create_dir(at("10.128.0.2")).unwrap();
+    std::os::unix::fs::symlink("/etc/hostname", at("10.128.0.3")).unwrap();
+    std::os::unix::fs::symlink("/nonexistent", at("10.128.0.4")).unwrap();
+    nix::unistd::mkfifo(&at("10.128.0.5"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(at("10.128.0.6")).unwrap();
+    fs::write(at("10.128.0.7"), vec![b'x'; 1 << 20]).unwrap();
+    nix::unistd::mkfifo(&at(LAST_RESERVED), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    fixture.reopen();
+    assert_eq!(fixture.next("a"), "10.128.0.8");
+    let leases = fixture.ipam.leases().unwrap();
+    let odd: Vec<String> = leases.iter().take(5).map(|lease| lease.container_id.clone()).collect();
+    let (no_file, link) = ("(no file, not a lease)", "(a symbolic link, not a lease)");
+    assert_eq!(odd, [no_file, link, link, no_file, "(a socket, not a lease)"]);
+    assert!(odd.iter().all(|id| validate::container_id(id).is_err()), "none is a container's");
+    // The agent forgets what names no container.
+    for address in ["10.128.0.3", "10.128.0.4", "10.128.0.5", "10.128.0.6", "10.128.0.7"] {
+        fixture.ipam.forget(ip(address)).unwrap();
+    }
+    assert!(fs::exists("/etc/hostname").unwrap(), "a link was followed");
+    assert!(fixture.ipam.forget(ip("10.128.0.2")).is_err(), "a directory is not ours to remove");
+    fs::remove_file(fixture.dir.path().join(LOCK)).unwrap();
+    nix::unistd::mkfifo(&fixture.dir.path().join(LOCK), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let error = fixture.ipam.allocate("b", "eth0", None).unwrap_err().to_string();
+    assert!(error.contains("could not open") && error.contains("lock"), "{error}");
+}
+
+/// As the replaced system's users did against leaks, with pods running.
+#[test]
+fn a_directory_that_is_removed_is_made_again_and_no_address_given_twice() {
+    let fixture = Fixture::new("10.128.0.0/28");
+    assert_eq!(fixture.next("a"), "10.128.0.2");
+    fs::remove_dir_all(fixture.dir.path()).unwrap();
+    assert_eq!(fixture.next("b"), "10.128.0.3");
+    assert!(fixture.ipam.adopt("a", "eth0", ip("10.128.0.2")).unwrap(), "its pod still has it");
+    assert_eq!(fixture.ipam.leases().unwrap().len(), 2);
+}
