@@ -29,10 +29,11 @@ target/os-ken/installed:
 	target/os-ken/bin/pip install -q --disable-pip-version-check os-ken==4.2.2
 	@touch $@
 
-# What only the tests run: an API server and its etcd.
+# What only the tests run: an API server and its etcd, what container runtimes call plugins with, and other plugins.
 test-deps: deps
 	@tests/deps.sh test
 	@tests/kube/build.sh
+	@tests/cnitool/build.sh
 
 # The same comparisons as in the tests, with many more random packets: the walker against a real switch in every plugin
 # (PACKETS each), ours against the replaced system's dumps (PACKETS a dump), isolation, and the way from one set to

@@ -5,6 +5,8 @@
 
 #[path = "node/bandwidth.rs"]
 mod bandwidth;
+#[path = "node/chain.rs"]
+mod chain;
 #[path = "node/contract.rs"]
 mod contract;
 #[path = "node/crash.rs"]

@@ -88,3 +88,36 @@ fn networks_that_overlap_are_named() -> anyhow::Result<()> {
         Ok(())
     })
 }
+
+/// What no event tells of is found by the look that the agent takes every 30 seconds, also while events keep coming.
+#[test]
+fn events_do_not_put_off_the_periodic_look() -> anyhow::Result<()> {
+    let lab = Lab::up(&["--nodes", "1"])?;
+    let node = lab.netns("node/node1")?;
+    let ip = |words: &str| -> anyhow::Result<()> {
+        let command: Vec<&str> = ["ip"].into_iter().chain(words.split(' ')).collect();
+        ensure!(lab.inside("node/node1", &command).status()?.success(), "{words}");
+        Ok(())
+    };
+    ip("link add other0 type veth peer other1")?;
+    let reconciles = || metric(&node, "sdn_reconciles_total{result=\"success\"}");
+    // The agent's own changes at its start may make it look once more, too early: then another one is to be found.
+    for n in 1_u8..=5 {
+        ip(&format!("addr add 10.129.{n}.1/24 dev other0"))?;
+        let (before, mut events) = (reconciles()?, 0_u32);
+        until(Duration::from_secs(60), || {
+            events += 1;
+            let set = format!("external_ids:tick={n}-{events}");
+            lab.ovs("node1", &["ovs-vsctl", "--no-wait", "set", "Open_vSwitch", ".", &set])?;
+            let found = metric(&node, "sdn_network_conflicts")?;
+            ensure!(found == f64::from(n), "{found} of {n} found yet, after {events} events");
+            Ok(())
+        })?;
+        let reconciles = reconciles()? - before;
+        println!("found after {events} events and {reconciles} reconciles");
+        if reconciles >= 10.0 && events >= 10 {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("it was never found by the periodic look")
+}
