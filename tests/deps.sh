@@ -21,6 +21,9 @@ if [ "${1-}" = test ]; then
     need etcd etcd-server
     # In the image; a test looks up which package has it.
     need modprobe kmod
+    # What the node's plugin is chained with: portmap, which calls iptables, and tuning.
+    [ -x /usr/lib/cni/portmap ] || missing="$missing containernetworking-plugins"
+    need iptables iptables
 fi
 
 if [ "${1-}" = bench ]; then

@@ -29,7 +29,7 @@ use crate::value::Uuid;
 pub use bridge::{delete_bridge, ensure_bridge};
 pub use ensure::confirm;
 pub use port::{delete_port, ensure_port};
-pub use qos::{QosSpec, ensure_external_ids, ensure_qos};
+pub use qos::{QosSpec, ensure_external_ids, ensure_qos, remove_unreferenced_qos};
 pub use writer::PortWriter;
 
 /// The name of the database.
@@ -59,7 +59,7 @@ pub fn monitored() -> Monitored {
             ],
         )
         .table("Port", ["name", "interfaces", "external_ids", "qos"])
-        .table("QoS", ["type", "other_config", "queues"])
+        .table("QoS", ["type", "other_config", "queues", "external_ids"])
         .table("Queue", ["other_config"])
         .table(
             "Interface",

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::OvsError;
 use super::ensure::{Plan, commit, within_deadline};
 use crate::client::Client;
-use crate::replica::Row;
+use crate::replica::{Replica, Row};
 use crate::transaction::{Columns, Condition, Until};
 use crate::value::{Atom, Datum};
 
@@ -19,6 +19,9 @@ pub struct QosSpec {
     pub other_config: BTreeMap<String, String>,
     /// The queues by number, 0 to 4294967295, with the whole of their `other_config`.
     pub queues: BTreeMap<u32, BTreeMap<String, String>>,
+    /// The whole of the QoS row's `external_ids`, by which its owner finds it again
+    /// ([`remove_unreferenced_qos`]).
+    pub external_ids: BTreeMap<String, String>,
 }
 
 /// Gives a port the queues of the spec, or with `None` takes them away. Rows that nothing else refers to are reused
@@ -38,13 +41,8 @@ fn plan(it: &mut Plan<'_>, port: &Row, spec: Option<&QosSpec>) -> Result<(), Ovs
     let replica = it.replica;
     let current = replica.follow(port, "qos").next();
     let own = current.filter(|qos| replica.referrers("Port", qos.uuid()).count() == 1);
-    let queues_of = |qos: &Row| -> BTreeMap<i64, &Row> {
-        let pairs = qos.get("queues").into_iter().flat_map(Datum::pairs);
-        let numbered = pairs.filter_map(|(number, to)| Some((number.as_i64()?, to.as_uuid()?)));
-        numbered.filter_map(|(number, to)| Some((number, &**replica.row("Queue", to)?))).collect()
-    };
-    let sole = |queue: &Row| replica.referrers("QoS", queue.uuid()).count() == 1;
-    let have = own.map(|qos| queues_of(qos)).unwrap_or_default();
+    let sole = |queue: &Row| is_sole(replica, queue);
+    let have = own.map(|qos| queues_of(replica, qos)).unwrap_or_default();
     let Some(spec) = spec else {
         if current.is_some() {
             it.update_differences(port, Columns::new().with("qos", Datum::empty_set()))?;
@@ -83,7 +81,8 @@ fn plan(it: &mut Plan<'_>, port: &Row, spec: Option<&QosSpec>) -> Result<(), Ovs
     let columns = Columns::new()
         .with("type", spec.qos_type.as_str())
         .with("other_config", &spec.other_config)
-        .with("queues", Datum::map(queues));
+        .with("queues", Datum::map(queues))
+        .with("external_ids", &spec.external_ids);
     match own {
         Some(qos) => {
             let changes = it.update_differences(qos, columns)?;
@@ -104,6 +103,44 @@ fn plan(it: &mut Plan<'_>, port: &Row, spec: Option<&QosSpec>) -> Result<(), Ovs
         it.tx.delete("Queue", [Condition::uuid(queue.uuid())]);
     }
     Ok(())
+}
+
+/// Removes the QoS rows with this key in their `external_ids` that no port refers to, with the queues that only they
+/// have: ports that others delete leave them behind, as the tables are roots of the database. Returns how many.
+///
+/// # Errors
+/// The database refuses, also because a port refers to one of the rows by now, or takes longer than
+/// [`DEADLINE`](super::DEADLINE).
+pub async fn remove_unreferenced_qos(client: &Client, key: &str) -> Result<usize, OvsError> {
+    let commit = commit(client, |it| {
+        let replica = it.replica;
+        let unreferenced = replica.rows("QoS").filter(|qos| {
+            qos.map_get("external_ids", key).is_some()
+                && replica.referrers("Port", qos.uuid()).next().is_none()
+        });
+        let mut removed = 0;
+        for qos in unreferenced {
+            it.tx.delete("QoS", [Condition::uuid(qos.uuid())]);
+            for queue in queues_of(replica, qos).values().filter(|queue| is_sole(replica, queue)) {
+                it.tx.delete("Queue", [Condition::uuid(queue.uuid())]);
+            }
+            removed += 1;
+        }
+        Ok(removed)
+    });
+    within_deadline(|| "queues without a port".to_owned(), commit).await.map(|(removed, _)| removed)
+}
+
+/// The queues of a QoS row by their numbers.
+fn queues_of<'a>(replica: &'a Replica, qos: &Row) -> BTreeMap<i64, &'a Row> {
+    let pairs = qos.get("queues").into_iter().flat_map(Datum::pairs);
+    let numbered = pairs.filter_map(|(number, to)| Some((number.as_i64()?, to.as_uuid()?)));
+    numbered.filter_map(|(number, to)| Some((number, &**replica.row("Queue", to)?))).collect()
+}
+
+/// Whether one QoS row has the queue and no other.
+fn is_sole(replica: &Replica, queue: &Row) -> bool {
+    replica.referrers("QoS", queue.uuid()).count() == 1
 }
 
 /// Sets keys of the `external_ids` of the row of a table that has this name (of the only row, for `Open_vSwitch`),

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::harness::{Ovs, vswitch_schema};
 
 /// What the functions can't do without: names, types, and what refers to what.
-const NEEDED: [(&str, &str); 7] = [
+const NEEDED: [(&str, &str); 8] = [
     ("Open_vSwitch", "bridges"),
     ("Bridge", "name"),
     ("Bridge", "ports"),
@@ -19,6 +19,8 @@ const NEEDED: [(&str, &str); 7] = [
     ("Port", "interfaces"),
     ("Interface", "name"),
     ("Interface", "type"),
+    // All columns of that table are in use, and one it must have.
+    ("QoS", "type"),
 ];
 
 /// A server of the installed schema without some columns.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ovsdb::ovs::{
     BridgeSpec, FailMode, OvsError, PortSpec, QosSpec, delete_bridge, delete_port, ensure_bridge,
-    ensure_external_ids, ensure_port, ensure_qos, interface, interfaces,
+    ensure_external_ids, ensure_port, ensure_qos, interface, interfaces, remove_unreferenced_qos,
 };
 use ovsdb::{Columns, Condition};
 
@@ -273,6 +273,7 @@ async fn queues_come_change_and_go() {
         qos_type: "linux-htb".into(),
         other_config: config(&[("max-rate", "1000000")]),
         queues: BTreeMap::from([(0, config(&[("min-rate", "10")])), (7, config(&[]))]),
+        external_ids: config(&[("sandbox", "a")]),
     };
     ensure_qos(&client, "veth1", Some(&spec)).await.unwrap();
     assert_eq!(ovs.vsctl(["get", "Port", "veth1", "qos"]).len(), 36);
@@ -286,12 +287,25 @@ async fn queues_come_change_and_go() {
     spec.queues.insert(0, config(&[("min-rate", "20")]));
     ensure_qos(&client, "veth1", Some(&spec)).await.unwrap();
     assert_eq!(ovs.vsctl(["--bare", "--columns=other_config", "list", "Queue"]), "min-rate=20");
+    assert_eq!(remove_unreferenced_qos(&client, "sandbox").await.unwrap(), 0);
     ensure_qos(&client, "veth1", None).await.unwrap();
     ensure_qos(&client, "veth1", None).await.unwrap();
     assert_eq!(ovs.vsctl(["get", "Port", "veth1", "qos"]), "[]");
     assert_eq!(ovs.vsctl(["--bare", "list", "QoS"]) + &ovs.vsctl(["--bare", "list", "Queue"]), "");
     let missing = ensure_qos(&client, "veth9", None).await.unwrap_err();
     assert_eq!(missing.to_string(), "there is no port veth9");
+
+    // A port that somebody else deletes leaves its rows behind. Others' are not ours to remove.
+    ensure_qos(&client, "veth1", Some(&spec)).await.unwrap();
+    ovs.vsctl(["del-port", "veth1", "--", "create", "QoS", "type=linux-noop"]);
+    eventually(&client, |replica| {
+        (replica.rows("QoS").count() == 2 && replica.named("Port", "veth1").is_none()).then_some(())
+    })
+    .await;
+    assert_eq!(remove_unreferenced_qos(&client, "sandbox").await.unwrap(), 1);
+    assert_eq!(remove_unreferenced_qos(&client, "sandbox").await.unwrap(), 0);
+    assert_eq!(ovs.vsctl(["--bare", "--columns=type", "list", "QoS"]), "linux-noop");
+    assert_eq!(ovs.vsctl(["--bare", "list", "Queue"]), "");
 }
 
 #[tokio::test]

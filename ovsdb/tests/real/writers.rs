@@ -177,6 +177,7 @@ fn qos(rate: &str) -> QosSpec {
         qos_type: "linux-htb".into(),
         other_config: map(&[("max-rate", rate)]),
         queues: BTreeMap::from([(0, map(&[("min-rate", rate)]))]),
+        external_ids: BTreeMap::new(),
     }
 }
 

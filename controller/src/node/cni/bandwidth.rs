@@ -1,14 +1,16 @@
 //! Bandwidth limits of pods, by the annotations `kubernetes.io/ingress-bandwidth` and `egress-bandwidth`.
 //!
 //! What goes to the pod is shaped: a queue of type linux-htb on its port. What comes from it is policed where it enters
-//! the bridge. Both are columns of the port's own rows in OVSDB, and go with the port.
+//! the bridge. The policing goes with the port; the queue is a row of its own, which stays when others delete the port.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use ovsdb::ovs::{OvsError, QosSpec, ensure_qos};
+use ovsdb::ovs::{OvsError, QosSpec, ensure_qos, remove_unreferenced_qos};
 use ovsdb::transaction::{Columns, Condition};
 use ovsdb::{Client, Replica};
+
+use crate::node::ovs::ports::Leg;
 
 const INGRESS: &str = "kubernetes.io/ingress-bandwidth";
 const EGRESS: &str = "kubernetes.io/egress-bandwidth";
@@ -119,13 +121,18 @@ fn quantity(text: &str) -> Option<u64> {
     Some(u64::try_from(value).unwrap_or(u64::MAX))
 }
 
-/// Limits a port.
-pub(super) async fn apply(client: &Client, port: &str, limits: Limits) -> Result<(), OvsError> {
+/// The key of `external_ids` that names the sandbox, as the replaced system wrote it too.
+const OWNER: &str = "sandbox";
+
+/// Limits a pod's port.
+pub(super) async fn apply(client: &Client, leg: &Leg, limits: Limits) -> Result<(), OvsError> {
+    let port = leg.host_veth.as_str();
     if let Some(rate) = limits.ingress {
         let spec = QosSpec {
             qos_type: "linux-htb".to_owned(),
             other_config: BTreeMap::from([("max-rate".to_owned(), rate.to_string())]),
             queues: BTreeMap::new(),
+            external_ids: BTreeMap::from([(OWNER.to_owned(), leg.sandbox.clone())]),
         };
         ensure_qos(client, port, Some(&spec)).await?;
     }
@@ -149,6 +156,11 @@ pub(super) async fn remove(client: &Client, port: &str) -> Result<(), OvsError> 
         Err(OvsError::NoPort(_)) => Ok(()),
         done => done,
     }
+}
+
+/// Takes away the queues of pods' ports that somebody else has deleted. Returns how many.
+pub(super) async fn remove_lost(client: &Client) -> Result<usize, OvsError> {
+    remove_unreferenced_qos(client, OWNER).await
 }
 
 fn has_qos(replica: &Replica, port: &str) -> bool {

@@ -27,6 +27,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::alias::Alias;
+use super::bandwidth;
 use super::ipam::Lease;
 use super::pods::{PodNetwork, host_veth_of};
 use super::sandbox::{self, host_veth_name, link_alias, link_exists};
@@ -48,6 +49,11 @@ impl PodNetwork {
         };
         let legs = legs(&self.ovsdb.replica());
         self.take_over_all(subnet, &legs).await;
+        match bandwidth::remove_lost(&self.ovsdb).await {
+            Ok(0) => {}
+            Ok(count) => info!(count, "removed the queues of ports that somebody has deleted"),
+            Err(error) => warn!("queues without a port can't be removed: {error}"),
+        }
         let with_port: BTreeSet<(&str, &str)> =
             legs.iter().map(|leg| (leg.sandbox.as_str(), leg.ifname.as_str())).collect();
         let without_port = leases
@@ -221,9 +227,14 @@ impl PodNetwork {
     ) -> Result<(), CniError> {
         let leg = self.leg(container_id).filter(|leg| leg.ifname == ifname);
         let veth = host_veth_of(leg.as_ref(), container_id, ifname);
-        if let Some(leg) = leg {
-            self.forget_port(&leg).await?;
-            self.ports.delete(&leg.host_veth).await.map_err(|error| super::pods::step("port", error))?;
+        match leg {
+            Some(leg) if self.current_status().ready => self.detach(&leg).await?,
+            // Nobody makes flows now that could be waited for; before they are made no request gets an address.
+            Some(leg) => {
+                self.forget_port(&leg).await?;
+                self.ports.delete(&leg.host_veth).await.map_err(|error| super::pods::step("port", error))?;
+            }
+            None => {}
         }
         // Any that the first request of a sandbox has left; the name says whose it is.
         sandbox::unwire(&veth).await.map_err(|error| super::pods::step("veth", error))?;

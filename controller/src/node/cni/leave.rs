@@ -54,7 +54,7 @@ impl PodNetwork {
     }
 
     /// Takes away a pod's flows and then its port, with its queues.
-    async fn detach(&self, leg: &Leg) -> Result<(), CniError> {
+    pub(super) async fn detach(&self, leg: &Leg) -> Result<(), CniError> {
         self.forget_port(leg).await?;
         let _leaving = Leaving::new(self, &leg.sandbox);
         self.nudge.notify_one();

@@ -332,7 +332,7 @@ impl PodNetwork {
     }
 
     async fn limit(&self, leg: &Leg, limits: Limits) -> Result<(), CniError> {
-        let done = bandwidth::apply(&self.ovsdb, &leg.host_veth, limits).await;
+        let done = bandwidth::apply(&self.ovsdb, leg, limits).await;
         done.map_err(|error| step("bandwidth", error))
     }
 
