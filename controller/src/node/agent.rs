@@ -199,6 +199,17 @@ impl Backoff {
     }
 }
 
+/// Resolves when OVSDB has no interface of that name.
+async fn no_interface(ovsdb: &Client, name: &str) {
+    let mut changes = ovsdb.changes();
+    while ovsdb.replica().named("Interface", name).is_some() {
+        if changes.changed().await.is_err() {
+            // The client is closed.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 struct Agent {
     config: Config,
     pods: Arc<PodNetwork>,
@@ -534,11 +545,13 @@ impl Agent {
             changes = links::ensure(&tun0) => Some(changes?),
             // Its links have gone with it, and it may be long until they are there again.
             () = self.syncer.closed() => None,
+            // Likewise, told of by OVSDB: there may be no connection.
+            () = no_interface(&self.ovsdb, TUN) => None,
         };
         let Some(changes) = ensured else {
             self.syncer.disconnect();
             self.set_up = None;
-            anyhow::bail!("the OpenFlow connection ended: is ovs-vswitchd being restarted?");
+            anyhow::bail!("the bridge is gone, or ovs-vswitchd is being restarted");
         };
         for change in &changes {
             info!("{change}");
