@@ -113,13 +113,13 @@ impl FlowSet {
                 Err((found, flow)) if *found.owner != *owner => conflicts.push(Conflict {
                     holder: Owner::clone(&found.owner),
                     claimant: owner.clone(),
-                    contested: Contested::Flow(Box::new(flow)),
+                    contested: Contested::Flow(flow),
                 }),
                 // Of an owner's own, the last counts.
                 Err((found, flow)) => {
                     table.remove(&found);
                     entries.retain(|entry| !Arc::ptr_eq(entry, &found));
-                    entries.extend(table.insert(flow, &shared));
+                    entries.extend(table.insert(*flow, &shared));
                 }
             }
         }

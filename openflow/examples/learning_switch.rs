@@ -37,7 +37,7 @@ pub async fn run(switch: Switch) -> Result<(), openflow::ClientError> {
     switch.set_config(SwitchConfig { miss_send_len: 0xffff, ..SwitchConfig::default() }).await?;
     let miss = Flow {
         priority: 0,
-        instructions: vec![Instruction::ApplyActions(vec![Action::Controller(Default::default())])],
+        instructions: [Instruction::ApplyActions(vec![Action::Controller(Default::default())])].into(),
         ..Flow::default()
     };
     if let Err(error) = switch.bundle(vec![FlowMod::add(miss).into()]).await {
@@ -79,7 +79,7 @@ async fn forward(
                 .with(Field::IN_PORT, in_port)
                 .with(Field::ETH_SRC, src)
                 .with(Field::ETH_DST, dst),
-            instructions: vec![Instruction::ApplyActions(vec![Action::Output(out)])],
+            instructions: [Instruction::ApplyActions(vec![Action::Output(out)])].into(),
             ..Flow::default()
         };
         switch.send(&openflow::Message::FlowMod(FlowMod::add(flow))).await?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Instruction, Match, OfPort};
+use crate::{Instructions, Match, OfPort};
 
 /// Table number that means "all tables" in a request, and "you choose" in an add.
 pub const TABLE_ALL: u8 = 0xff;
@@ -23,7 +23,7 @@ pub struct Flow {
     /// Which packets.
     pub fields: Match,
     /// What to do with them.
-    pub instructions: Vec<Instruction>,
+    pub instructions: Instructions,
     /// Seconds without a packet until the flow goes; 0 is never.
     pub idle_timeout: u16,
     /// Seconds until the flow goes; 0 is never.
@@ -46,7 +46,7 @@ impl Default for Flow {
             priority: Flow::DEFAULT_PRIORITY,
             cookie: 0,
             fields: Match::new(),
-            instructions: Vec::new(),
+            instructions: Instructions::new(),
             idle_timeout: 0,
             hard_timeout: 0,
             importance: 0,

@@ -82,11 +82,7 @@ impl Wire {
     pub(crate) fn first_of(bytes: &[u8]) -> Wire {
         Wire(match bytes.first_chunk() {
             Some(chunk) => u64::from_ne_bytes(*chunk),
-            None => bytes
-                .iter()
-                .enumerate()
-                .fold(0, |all, (i, &byte)| all | u64::from(byte) << (56 - 8 * i))
-                .to_be(),
+            None => fewer_than_8(bytes),
         })
     }
 
@@ -111,6 +107,13 @@ impl Wire {
     pub(crate) fn is_zero(self) -> bool {
         self.0 == 0
     }
+}
+
+#[inline(never)] // Only at the end of a message.
+fn fewer_than_8(bytes: &[u8]) -> u64 {
+    let mut all = [0; 8];
+    all.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+    u64::from_ne_bytes(all)
 }
 
 /// The entries of a match that are known to be in order, while it is read.

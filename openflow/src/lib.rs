@@ -71,7 +71,7 @@ pub use field::{Field, FieldInfo};
 pub use flow::{Flow, FlowFlags, FlowMod, FlowModCommand, FlowStats, GROUP_ANY, NO_BUFFER, TABLE_ALL};
 pub use flow_match::{Match, WideEntry, WideField};
 pub use group::{Bucket, Group, GroupMod, GroupModCommand, GroupType};
-pub use instruction::Instruction;
+pub use instruction::{Instruction, Instructions};
 pub use message::{
     Envelope, ErrorCode, ErrorMsg, FlowStatsReader, FlowStatsRequest, MacAddr, Message, MultipartReply,
     MultipartRequest, PortDesc,

@@ -17,7 +17,7 @@ impl Flow {
     /// ```
     /// use openflow::{Action, Field, Flow, Instruction};
     /// let set = Action::SetField { field: Field::REG0, value: 5, mask: 7 };
-    /// let flow = Flow { instructions: vec![Instruction::ApplyActions(vec![set])], ..Flow::default() };
+    /// let flow = Flow { instructions: [Instruction::ApplyActions(vec![set])].into(), ..Flow::default() };
     /// assert_eq!(flow.normalized().to_string(), " actions=load:0x5->NXM_NX_REG0[0..2]");
     /// ```
     #[must_use]

@@ -17,31 +17,32 @@ pub(crate) fn network_type(fields: &Match) -> Option<u128> {
 pub(crate) struct Met(u32);
 
 impl Met {
-    /// Those that an Ethernet type and an IP protocol meet.
-    #[inline]
-    pub(crate) fn by(network: Option<u16>, protocol: Option<u8>) -> Met {
+    /// Those that every match meets.
+    pub(crate) const fn always() -> Met {
+        Met(bit(Prerequisite::None))
+    }
+
+    /// Adds those that the exact value of a field meets, after the fields that it requires itself.
+    #[inline(never)] // Once or twice a match; what reads one is short of registers.
+    pub(crate) fn with(self, field: Field, value: u64) -> Met {
         use Prerequisite as P;
         const IP: u32 = bit(P::Ip);
-        const IPV4: u32 = IP | bit(P::Ipv4);
-        const IPV6: u32 = IP | bit(P::Ipv6);
-        let network = match network {
-            Some(0x0800) => IPV4,
-            Some(0x86dd) => IPV6,
-            Some(0x0806 | 0x8035) => bit(P::Arp),
-            Some(0x8847 | 0x8848) => bit(P::Mpls),
-            Some(0x88e7) => bit(P::Pbb),
-            Some(0x894f) => bit(P::Nsh),
+        let has = |prerequisite| self.has(prerequisite);
+        let more = match (field, value) {
+            (Field::ETH_TYPE, 0x0800) => IP | bit(P::Ipv4),
+            (Field::ETH_TYPE, 0x86dd) => IP | bit(P::Ipv6),
+            (Field::ETH_TYPE, 0x0806 | 0x8035) => bit(P::Arp),
+            (Field::ETH_TYPE, 0x8847 | 0x8848) => bit(P::Mpls),
+            (Field::ETH_TYPE, 0x88e7) => bit(P::Pbb),
+            (Field::ETH_TYPE, 0x894f) => bit(P::Nsh),
+            (Field::IP_PROTO, 6) if has(P::Ip) => bit(P::Tcp),
+            (Field::IP_PROTO, 17) if has(P::Ip) => bit(P::Udp),
+            (Field::IP_PROTO, 132) if has(P::Ip) => bit(P::Sctp),
+            (Field::IP_PROTO, 1) if has(P::Ipv4) => bit(P::Icmp),
+            (Field::IP_PROTO, 58) if has(P::Ipv6) => bit(P::Icmpv6),
             _ => 0,
         };
-        let protocol = match (network, protocol) {
-            (IPV4 | IPV6, Some(6)) => bit(P::Tcp),
-            (IPV4 | IPV6, Some(17)) => bit(P::Udp),
-            (IPV4 | IPV6, Some(132)) => bit(P::Sctp),
-            (IPV4, Some(1)) => bit(P::Icmp),
-            (IPV6, Some(58)) => bit(P::Icmpv6),
-            _ => 0,
-        };
-        Met(bit(P::None) | network | protocol)
+        Met(self.0 | more)
     }
 
     /// Whether a prerequisite is among them.
@@ -61,10 +62,13 @@ pub(crate) fn missing(fields: &Match, field: Field) -> Option<&'static str> {
     if prerequisite == Prerequisite::None {
         return None;
     }
-    // Neither has more bits.
-    let network = network_type(fields).map(|network| network as u16);
-    let protocol = fields.exact(Field::IP_PROTO).map(|protocol| protocol as u8);
-    let met = |prerequisite| Met::by(network, protocol).has(prerequisite);
+    let values = [(Field::ETH_TYPE, network_type(fields)), (Field::IP_PROTO, fields.exact(Field::IP_PROTO))];
+    let all = values.into_iter().fold(Met::always(), |met, (field, value)| match value {
+        // Neither has more bits.
+        Some(value) => met.with(field, value as u64),
+        None => met,
+    });
+    let met = |prerequisite| all.has(prerequisite);
     let icmpv6 = |types: &[u128]| {
         met(Prerequisite::Icmpv6)
             && fields.exact(Field::ICMPV6_TYPE).is_some_and(|t| types.contains(&t))

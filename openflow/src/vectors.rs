@@ -15,7 +15,8 @@ use crate::action::{Ct, Nat, NatKind};
 use crate::message::{MultipartReply, MultipartRequest};
 use crate::wire::trace;
 use crate::{
-    Action, Envelope, Field, Flow, FlowMod, FlowModCommand, Instruction, Match, Message, Subfield, WideField,
+    Action, Envelope, Field, Flow, FlowMod, FlowModCommand, Instruction, Instructions, Match, Message,
+    Subfield, WideField,
 };
 
 #[path = "../tests/support/generate.rs"]
@@ -168,14 +169,14 @@ fn flows() -> (Vec<Message>, Vec<Message>) {
         })),
     ];
     for list in [loads.collect(), foreign.to_vec()] {
-        let instructions = vec![Instruction::ApplyActions(list)];
+        let instructions = Instructions::from([Instruction::ApplyActions(list)]);
         actions.push(Message::FlowMod(FlowMod::add(Flow { instructions, ..Flow::default() })));
     }
     // A type that nobody has, and an experimenter's.
     let unknown = Instruction::Unknown { kind: 99, raw: vec![0, 99, 0, 8, 1, 2, 3, 4] };
     let raw = vec![0xff, 0xff, 0, 16, 0xff, 0, 0, 1, 0, 1, 2, 3, 4, 5, 6, 7];
     let action = Instruction::ApplyActions(vec![Action::Unknown { kind: 0xffff, raw }]);
-    let instructions = vec![action, unknown];
+    let instructions = Instructions::from([action, unknown]);
     actions.push(Message::FlowMod(FlowMod::add(Flow { instructions, ..Flow::default() })));
     (fields, actions)
 }

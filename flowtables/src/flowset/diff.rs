@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use hashbrown::HashSet;
-use openflow::{Flow, FlowMod};
+use openflow::{Flow, FlowMod, Instructions};
 
 use super::FlowSet;
 use super::table::{FlowKey, FlowTable};
@@ -109,7 +109,7 @@ impl Diff {
     /// A flow below which nothing lets packets pass needs no closing: where it is missing, they are dropped too.
     #[must_use]
     pub fn modifications(&self) -> Vec<FlowMod> {
-        let closed = |flow: &Flow| FlowMod::add(Flow { instructions: Vec::new(), ..flow.clone() });
+        let closed = |flow: &Flow| FlowMod::add(Flow { instructions: Instructions::new(), ..flow.clone() });
         let (mut close, mut open, mut delete) = (Vec::new(), Vec::new(), Vec::new());
         for flow in &self.missing {
             if drops(flow) {

@@ -90,13 +90,13 @@ impl FlowTable {
         &mut self,
         flow: Flow,
         owner: &Arc<Owner>,
-    ) -> Result<Arc<Entry>, (Arc<Entry>, Flow)> {
+    ) -> Result<Arc<Entry>, (Arc<Entry>, Box<Flow>)> {
         let hash = self.hasher.hash_one(&flow.fields);
         let priority = flow.priority;
         let mut at = self.shape(&flow.fields).unwrap_or(self.shapes.len());
         if let Some(shape) = self.shapes.get(at) {
             if let Some(found) = shape.get(hash, &flow) {
-                return Err((Arc::clone(found), flow));
+                return Err((Arc::clone(found), Box::new(flow)));
             }
         } else {
             let tests = flow.fields.with_values(|_| 0);

@@ -1,7 +1,7 @@
 //! How features write a flow: table, priority, match, actions, and a `goto` that only goes forward.
 
 use ipnet::Ipv4Net;
-use openflow::{Action, Field, Flow, Instruction, Match, OfPort, Subfield};
+use openflow::{Action, Field, Flow, Instruction, Instructions, Match, OfPort, Subfield};
 
 use super::cookie::Owner;
 use super::register::{self, Register};
@@ -143,7 +143,7 @@ impl Rule {
 
     /// The finished flow, with the owner's cookie.
     pub(crate) fn of(mut self, owner: &Owner) -> Flow {
-        let mut instructions = Vec::with_capacity(2);
+        let mut instructions = Instructions::new();
         if !self.actions.is_empty() {
             self.actions.shrink_to_fit();
             instructions.push(Instruction::ApplyActions(self.actions));

@@ -115,7 +115,7 @@ fn connection(ct: &Ct) -> String {
 
 /// What no words are known for, as `ovs-ofctl` writes it.
 fn as_written(instruction: Instruction) -> String {
-    let flow = Flow { instructions: vec![instruction], ..Flow::default() }.to_string();
+    let flow = Flow { instructions: [instruction].into(), ..Flow::default() }.to_string();
     match flow.split_once("actions=") {
         Some((_, actions)) => format!("`{actions}`"),
         None => flow,

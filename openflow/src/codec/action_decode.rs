@@ -123,9 +123,9 @@ fn load<'a>(body: &'a [u8], actions: &mut Vec<Action>) -> Option<&'a [u8]> {
     })
 }
 
-/// How many actions or instructions there are, by their lengths: lists of flows are many and stay, so that each gets the
-/// room it needs, at once and no more. Where a length cannot be, reading will say so.
-pub(super) fn count(mut bytes: &[u8]) -> usize {
+/// How many actions there are, by their lengths: lists of flows are many and stay, so that each gets the room it needs, at
+/// once and no more. Where a length cannot be, reading will say so.
+fn count(mut bytes: &[u8]) -> usize {
     let mut n = 0;
     while let [_, _, high, low, ..] = *bytes {
         let len = usize::from(u16::from_be_bytes([high, low]));

@@ -1,9 +1,9 @@
 //! Instructions (OF1.3.5 §7.2.4).
 
-use super::action_decode::{add_actions, count};
+use super::action_decode::add_actions;
 use super::action_encode::put_actions;
 use crate::action::Action;
-use crate::instruction::Instruction;
+use crate::instruction::{Instruction, Instructions};
 use crate::message::ErrorCode;
 use crate::wire::{Reader, Result, Writer};
 
@@ -64,8 +64,8 @@ fn put_instruction(w: &mut Writer<'_>, instruction: &Instruction) {
 }
 
 /// Reads instructions up to the end. A type may occur once (OF1.3.5 §5.9).
-pub(crate) fn take_instructions(r: &mut Reader<'_>) -> Result<Vec<Instruction>> {
-    let mut list = Vec::new();
+pub(crate) fn take_instructions(r: &mut Reader<'_>) -> Result<Instructions> {
+    let mut list = Instructions::new();
     retake_instructions(r, &mut list, &mut Vec::new())?;
     Ok(list)
 }
@@ -74,12 +74,9 @@ pub(crate) fn take_instructions(r: &mut Reader<'_>) -> Result<Vec<Instruction>> 
 /// after the other, nothing is allocated for most. `spare` is an empty list, which may have room.
 pub(crate) fn retake_instructions(
     r: &mut Reader<'_>,
-    list: &mut Vec<Instruction>,
+    list: &mut Instructions,
     spare: &mut Vec<Action>,
 ) -> Result<()> {
-    if list.capacity() == 0 {
-        *list = Vec::with_capacity(count(r.peek()));
-    }
     let (mut done, mut seen) = (0, 0u32);
     while !r.is_empty() {
         if !r.may_hurry() || !retake_frequent(r, &mut seen, list, done, spare)? {
@@ -92,10 +89,18 @@ pub(crate) fn retake_instructions(
     Ok(())
 }
 
-/// Puts an instruction in place of the one that is there, whose list is kept.
-#[inline]
-fn put(list: &mut Vec<Instruction>, at: usize, instruction: Instruction, spare: &mut Vec<Action>) {
-    let Some(slot) = list.get_mut(at) else { return list.push(instruction) };
+/// Puts an instruction in place of the one that is there, or behind all.
+#[inline(always)]
+fn put(list: &mut Instructions, at: usize, instruction: Instruction, spare: &mut Vec<Action>) {
+    match list.get_mut(at) {
+        None => list.push(instruction),
+        Some(slot) => replace(slot, instruction, spare),
+    }
+}
+
+/// Puts an instruction in place of another, whose list is kept.
+#[inline(never)]
+fn replace(slot: &mut Instruction, instruction: Instruction, spare: &mut Vec<Action>) {
     let old = std::mem::replace(slot, instruction);
     if let Instruction::ApplyActions(mut actions) | Instruction::WriteActions(mut actions) = old {
         actions.clear();
@@ -109,7 +114,7 @@ fn put(list: &mut Vec<Instruction>, at: usize, instruction: Instruction, spare: 
 fn retake_frequent(
     r: &mut Reader<'_>,
     seen: &mut u32,
-    list: &mut Vec<Instruction>,
+    list: &mut Instructions,
     at: usize,
     spare: &mut Vec<Action>,
 ) -> Result<bool> {
@@ -123,7 +128,10 @@ fn retake_frequent(
         ofpit::GOTO_TABLE if body_len == 0 && *seen & GOTO == 0 => {
             *seen |= GOTO;
             r.go_on_at(rest);
-            put(list, at, Instruction::GotoTable(table), spare);
+            match list.get_mut(at) {
+                Some(Instruction::GotoTable(slot)) => *slot = table,
+                _ => put(list, at, Instruction::GotoTable(table), spare),
+            }
         }
         ofpit::APPLY_ACTIONS
             if body_len.is_multiple_of(8) && body_len <= rest.len() && *seen & APPLY == 0 =>

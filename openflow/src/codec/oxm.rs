@@ -147,6 +147,28 @@ pub(crate) fn take_match(r: &mut Reader<'_>) -> Result<Match> {
 /// As [`take_match`], in place of another match.
 #[inline]
 pub(crate) fn retake_match(r: &mut Reader<'_>, fields: &mut Match) -> Result<()> {
+    let bytes = r.peek();
+    let (len, payload) = match bytes.split_first_chunk() {
+        Some((&[0, 1, high, low], payload)) => (usize::from(u16::from_be_bytes([high, low])), payload),
+        _ => (0, bytes),
+    };
+    // Most are nothing but plain fields.
+    let body = len.saturating_sub(4).min(payload.len());
+    let done = retake_plain_fields(r, payload, body, fields);
+    if done + 4 == len
+        && let Some(rest) = bytes.get(len.next_multiple_of(8)..)
+        && r.may_hurry()
+    {
+        r.enter("ofp_match");
+        r.go_on_at(rest);
+        return Ok(());
+    }
+    retake_other_match(r, done, fields)
+}
+
+/// Reads a match whose first fields, `done` bytes, are there already.
+#[inline(never)]
+fn retake_other_match(r: &mut Reader<'_>, done: usize, fields: &mut Match) -> Result<()> {
     r.enter("ofp_match");
     let kind = r.u16()?;
     if kind != MATCH_TYPE_OXM {
@@ -154,8 +176,9 @@ pub(crate) fn retake_match(r: &mut Reader<'_>, fields: &mut Match) -> Result<()>
     }
     let len = r.u16()?;
     let body = r.body_len(len, 4)?;
-    let bytes = r.peek();
-    retake_fields(&mut r.sub(body, "oxm_fields")?, bytes, fields)?;
+    let mut rest = r.sub(body, "oxm_fields")?;
+    rest.skip(done)?;
+    add_fields(&mut rest, fields)?;
     r.skip_padding(usize::from(len).next_multiple_of(8) - usize::from(len));
     Ok(())
 }
@@ -163,27 +186,22 @@ pub(crate) fn retake_match(r: &mut Reader<'_>, fields: &mut Match) -> Result<()>
 /// Reads fields up to the end, checking masks, values, duplicates and prerequisites as Open vSwitch does.
 pub(crate) fn take_fields(r: &mut Reader<'_>) -> Result<Match> {
     let mut fields = Match::new();
-    retake_fields(r, r.peek(), &mut fields)?;
+    let done = retake_plain_fields(r, r.peek(), r.remaining(), &mut fields);
+    r.skip(done)?;
+    add_fields(r, &mut fields)?;
     Ok(fields)
 }
 
-/// As [`take_fields`], in place of another match. `bytes` are those that the reader has, and may be more.
+/// Reads, in place of another match, the plain fields with which the first `len` of some bytes begin; returns how many bytes
+/// these are.
 #[inline(always)]
-fn retake_fields(r: &mut Reader<'_>, bytes: &[u8], fields: &mut Match) -> Result<()> {
-    let (packed, done) = match r.may_hurry() {
-        true => take_plain_fields(bytes, r.remaining()),
-        false => Default::default(),
-    };
+fn retake_plain_fields(r: &Reader<'_>, bytes: &[u8], len: usize, fields: &mut Match) -> usize {
+    let (packed, done) = if r.may_hurry() { take_plain_fields(bytes, len) } else { Default::default() };
     fields.set_packed(&packed);
-    if done == r.remaining() {
-        return Ok(());
-    }
-    r.skip(done)?;
-    add_fields(r, fields)
+    done
 }
 
 /// Reads fields up to the end and adds them to those that are there.
-#[inline(never)] // Most matches do without.
 fn add_fields(r: &mut Reader<'_>, fields: &mut Match) -> Result<()> {
     while !r.is_empty() {
         let start = *r;

@@ -5,7 +5,7 @@ use crate::codec::instruction::{put_instructions, take_instructions};
 use crate::codec::oxm::{put_match, take_match};
 use crate::flow::TABLE_ALL;
 use crate::flow_match::Match;
-use crate::instruction::Instruction;
+use crate::instruction::Instructions;
 use crate::port::OfPort;
 use crate::wire::{Reader, Reason, Result, Writer};
 
@@ -147,7 +147,7 @@ pub struct UpdatedFlow {
     /// What it matches.
     pub fields: Match,
     /// What it does, if that was asked for.
-    pub instructions: Vec<Instruction>,
+    pub instructions: Instructions,
 }
 
 /// `OFPFME_*` as Nicira numbered them.

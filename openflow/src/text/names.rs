@@ -10,7 +10,7 @@ use super::{parse_flow, parse_group, parse_match};
 use crate::flow::{Flow, FlowMod, FlowModCommand};
 use crate::flow_match::Match;
 use crate::group::Group;
-use crate::instruction::Instruction;
+use crate::instruction::Instructions;
 use crate::message::{PortDesc, TableFeatures};
 use crate::port::OfPort;
 
@@ -144,7 +144,7 @@ impl Names {
     ///
     /// # Errors
     /// Says which word is wrong and what was expected.
-    pub fn parse_actions(&self, s: &str) -> Result<Vec<Instruction>, ParseError> {
+    pub fn parse_actions(&self, s: &str) -> Result<Instructions, ParseError> {
         parse_instructions(self.text(s), Context::new(None)).map_err(|error| error.with_input(s))
     }
 

@@ -16,7 +16,7 @@ use smallvec::{SmallVec, smallvec};
 use crate::action::{Action, Controller, Subfield};
 use crate::field::{Field, ones};
 use crate::flow_match::Match;
-use crate::instruction::Instruction;
+use crate::instruction::{Instruction, Instructions};
 use crate::port::OfPort;
 
 /// How deep actions may nest (`clone(clone(...))`).
@@ -59,10 +59,7 @@ impl<'m> Context<'m> {
 }
 
 /// A list of actions as after `actions=`, instructions among them.
-pub(super) fn parse_instructions(
-    text: Text<'_>,
-    context: Context<'_>,
-) -> Result<Vec<Instruction>, ParseError> {
+pub(super) fn parse_instructions(text: Text<'_>, context: Context<'_>) -> Result<Instructions, ParseError> {
     let mut apply = Vec::new();
     let mut meter = None;
     let mut rest: Vec<Instruction> = Vec::new();
@@ -114,11 +111,11 @@ pub(super) fn parse_instructions(
         }
         rest.push(instruction);
     }
-    let mut all: Vec<Instruction> = meter.into_iter().collect();
+    let mut all: Instructions = meter.into_iter().collect();
     if !apply.is_empty() {
         all.push(Instruction::ApplyActions(apply));
     }
-    all.append(&mut rest);
+    all.extend(rest);
     Ok(all)
 }
 
@@ -568,7 +565,7 @@ impl FromStr for Action {
 /// assert_eq!(list[1], Instruction::GotoTable(21));
 /// # Ok::<(), openflow::ParseError>(())
 /// ```
-pub fn parse_actions(s: &str) -> Result<Vec<Instruction>, ParseError> {
+pub fn parse_actions(s: &str) -> Result<Instructions, ParseError> {
     parse_instructions(Text::new(s), Context::new(None)).map_err(|error| error.with_input(s))
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use openflow::message::*;
 use openflow::{
     Action, Bucket, Field, Flow, FlowFlags, FlowMod, FlowModCommand, FlowStats, Group, GroupMod,
-    GroupModCommand, GroupType, Instruction, Match, OfPort, action,
+    GroupModCommand, GroupType, Instruction, Instructions, Match, OfPort, action,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -339,7 +339,7 @@ pub fn flow() -> impl Strategy<Value = Flow> {
     (fields(), actions, numbers, rest).prop_map(|(fields, (needs, actions), numbers, rest)| {
         let (table, priority, cookie, idle_timeout, hard_timeout, flags) = numbers;
         let (meter, clear, metadata, goto) = rest;
-        let mut instructions = Vec::new();
+        let mut instructions = Instructions::new();
         let conjunction = actions.iter().any(|a| matches!(a, Action::Conjunction { .. }));
         instructions.extend(meter.filter(|_| !conjunction).map(Instruction::Meter));
         if !actions.is_empty() {

@@ -22,6 +22,8 @@ struct Plain {
     prerequisite: Prerequisite,
     maskable: bool,
     has_few_values: bool,
+    /// Whether its value is what other fields require.
+    is_required: bool,
     /// Whether actions may give it every value of its bits.
     takes_any_setting: bool,
 }
@@ -51,6 +53,7 @@ const fn of_class(class: u16) -> [Option<Plain>; 128] {
                     },
                     maskable: info.maskable,
                     has_few_values: has_few_values(field),
+                    is_required: matches!(field, Field::ETH_TYPE | Field::IP_PROTO),
                     takes_any_setting: info.writable
                         && !has_few_values(field)
                         && !matches!(field, Field::VLAN_VID),
@@ -86,7 +89,7 @@ fn by_header(header: u32) -> Option<&'static Plain> {
 #[inline(always)]
 pub(super) fn take_plain_fields(bytes: &[u8], len: usize) -> (PackedMatch, usize) {
     let mut packed = PackedMatch::default();
-    let (mut done, mut next, mut network, mut met) = (0, 0, None, Met::by(None, None));
+    let (mut done, mut next, mut met) = (0, 0, Met::always());
     while done < len
         && let Some((&header, payload)) = bytes.get(done..).and_then(<[u8]>::split_first_chunk)
     {
@@ -108,21 +111,23 @@ pub(super) fn take_plain_fields(bytes: &[u8], len: usize) -> (PackedMatch, usize
             || end > len
             || !met.has(plain.prerequisite)
             || !value.is_within(mask)
-            || plain.has_few_values && !is_possible(plain.field, value.number(n).into())
+            || plain.has_few_values && !has_possible(plain.field, value, n)
             || !packed.push(plain.field, n, value, mask)
         {
             break;
         }
-        if mask == plain.full && matches!(plain.field, Field::ETH_TYPE | Field::IP_PROTO) {
-            let value = value.number(n);
-            let is_network = plain.field == Field::ETH_TYPE;
-            network = if is_network { Some(value as u16) } else { network };
-            met = Met::by(network, (!is_network).then_some(value as u8));
+        if plain.is_required && mask == plain.full {
+            met = met.with(plain.field, value.number(n));
         }
         next = plain.field.index() + 1;
         done = end;
     }
     (packed, done)
+}
+
+#[inline(never)]
+fn has_possible(field: Field, value: Wire, n: usize) -> bool {
+    is_possible(field, value.number(n).into())
 }
 
 /// `oxm_hasmask` in a header.
