@@ -12,7 +12,8 @@ impl Flow {
     /// instructions go, instructions stand in the order of their execution, flags that only matter when a flow is
     /// added (`check_overlap`, `reset_counts`) stay.
     ///
-    /// A flow parsed from text or decoded from a switch is normal already.
+    /// A flow parsed from text or decoded from a switch is normal already, but for an empty list of actions where those that
+    /// the switch has set no bits at all.
     ///
     /// ```
     /// use openflow::{Action, Field, Flow, Instruction};

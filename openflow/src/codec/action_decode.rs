@@ -269,6 +269,7 @@ fn take_set_field(r: &mut Reader<'_>, may_mask: bool, out: &mut Vec<Action>) -> 
     let full = field.full_mask();
     let value = value & full;
     match mask.map(|mask| mask & full) {
+        // The loads that do the same: none, where the mask has no ones.
         Some(mask) if mask != full => out.extend(canonical_set_field(field, value, mask)),
         _ => out.push(Action::SetField { field, value, mask: full }),
     }
