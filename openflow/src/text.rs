@@ -23,6 +23,7 @@ mod print_message;
 mod print_port;
 mod print_request;
 mod print_stats;
+mod print_table_features;
 mod value;
 
 pub use error::ParseError;

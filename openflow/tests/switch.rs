@@ -10,7 +10,7 @@ use std::time::Duration;
 use openflow::message::{FlowRemovedReason, PortReason, SwitchConfig};
 use openflow::{
     Action, BundleError, Endpoint, Envelope, Flow, FlowMod, FlowModCommand, FlowStatsRequest, Group,
-    GroupMod, Instruction, Message, Modification, Switch, SwitchEvent,
+    GroupMod, Instruction, Message, Modification, MultipartRequest, Switch, SwitchEvent,
 };
 use support::Ovs;
 
@@ -274,6 +274,19 @@ async fn switch_describes_itself_and_its_ports() {
     switch.set_config(config).await.unwrap();
     assert_eq!(switch.get_config().await.unwrap(), config);
     assert_eq!(switch.desc().await.unwrap().software, "3.1.0");
+}
+
+#[tokio::test]
+async fn tables_print_as_ovs_ofctl_prints_them() {
+    let ovs = Ovs::start();
+    let request = MultipartRequest::TableFeatures(Vec::new());
+    let reply = connect(&ovs).await.multipart_request(request).await.unwrap();
+    let message = Message::MultipartReply { more: false, reply };
+    let ours = Envelope::new(1, message).to_string();
+    let theirs = ovs.ofctl(&["dump-table-features", "br0"], "");
+    // All 254, most of which are as the one before.
+    assert!(theirs.contains("tables 1...252: ditto"), "{theirs}");
+    assert_eq!(ours.split_once('\n').unwrap().1.trim_end(), theirs.trim_end());
 }
 
 #[tokio::test]

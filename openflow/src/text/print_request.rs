@@ -6,7 +6,7 @@ use super::meter::MeterId;
 use super::names::Out;
 use super::print_match::write_fields;
 use super::print_message::{write_bits, write_hex};
-use super::print_stats::write_table_features;
+use super::print_table_features::write_table_features;
 use super::value::AltHex;
 use crate::message::{FlowMonitorRequest, FlowStatsRequest, MultipartRequest};
 use crate::port::OfPort;

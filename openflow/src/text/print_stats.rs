@@ -7,10 +7,10 @@ use super::names::{Out, sealed};
 use super::print_flow::{write_instructions, write_match};
 use super::print_message::{REMOVED_REASONS, write_bits, write_cookie, write_duration, write_hex};
 use super::print_port;
-use crate::field::Field;
+use super::print_table_features::write_table_features;
 use crate::message::{
     FlowUpdate, GroupFeatures, GroupStats, MeterFeatures, MeterStats, MultipartReply, PortStats, QueueStats,
-    SwitchDesc, TableFeatures, TableList, TableStats,
+    SwitchDesc, TableStats,
 };
 
 pub(super) fn write_reply(f: &mut Out<'_>, reply: &MultipartReply) -> fmt::Result {
@@ -242,81 +242,4 @@ fn write_update(f: &mut Out<'_>, update: &FlowUpdate) -> fmt::Result {
     // Open vSwitch leaves out the priority, without which nobody can tell which flow it was.
     write_match(f, flow.priority, &flow.fields)?;
     write_instructions(f, &flow.instructions)
-}
-
-/// `OFPTFPT_*` by number, with the one for the table-miss flow after each.
-const PROPERTIES: &[(u16, &str)] = &[
-    (0, "instructions"),
-    (2, "next tables"),
-    (4, "write actions"),
-    (6, "apply actions"),
-    (8, "matching"),
-    (10, "wildcards"),
-    (12, "write set-field"),
-    (14, "apply set-field"),
-];
-/// `OFPIT_*` from 1 on.
-const INSTRUCTIONS: &[&str] =
-    &["goto_table", "write_metadata", "write_actions", "apply_actions", "clear_actions", "meter"];
-
-/// What tables can do: a line for each property. (`ovs-ofctl` takes the properties apart further.)
-pub(super) fn write_table_features(f: &mut Out<'_>, tables: &[TableFeatures]) -> fmt::Result {
-    for table in tables {
-        write!(f, "\n  table {}", table.table)?;
-        if !table.name.is_empty() {
-            write!(f, " ({:?})", table.name)?;
-        }
-        f.write_char(':')?;
-        if table.metadata_match != 0 || table.metadata_write != 0 {
-            write!(f, "\n    metadata: match={:#x} write={:#x}", table.metadata_match, table.metadata_write)?;
-        }
-        if table.max_entries != 0 {
-            write!(f, "\n    max_entries={}", table.max_entries)?;
-        }
-        for property in &table.properties {
-            let name = PROPERTIES.iter().find(|(kind, _)| *kind == property.kind & !1);
-            match name {
-                Some((_, name)) => write!(f, "\n    {name}")?,
-                None => write!(f, "\n    property {}", property.kind)?,
-            }
-            f.write_str(if name.is_some() && property.kind & 1 == 1 { " (table miss):" } else { ":" })?;
-            write_list(f, property.kind, &property.list)?;
-        }
-        f.write_char('\n')?;
-    }
-    Ok(())
-}
-
-fn write_list(f: &mut Out<'_>, kind: u16, list: &TableList) -> fmt::Result {
-    match list {
-        TableList::Ids(ids) => ids.iter().try_for_each(|(id, experimenter)| {
-            let index = usize::from(*id).wrapping_sub(1);
-            let name = match kind {
-                0 | 1 => INSTRUCTIONS.get(index).copied(),
-                _ => ACTIONS.iter().find(|(bit, _)| u16::from(*bit) == *id).map(|(_, name)| *name),
-            };
-            match name {
-                Some(name) => write!(f, " {name}"),
-                None => {
-                    write!(f, " {id:#x}")?;
-                    write_hex(f, experimenter)
-                }
-            }
-        }),
-        TableList::Tables(tables) => tables.iter().try_for_each(|table| {
-            f.write_char(' ')?;
-            f.table(*table)
-        }),
-        TableList::Fields(fields) => fields.iter().try_for_each(|(header, experimenter)| {
-            let (class, field) = ((header >> 16) as u16, (header >> 9 & 0x7f) as u8);
-            match Field::by_header(class, field, experimenter.unwrap_or(0)) {
-                Some(field) => write!(f, " {field}"),
-                None => write!(f, " {header:#x}"),
-            }
-        }),
-        TableList::Unknown(bytes) => {
-            f.write_char(' ')?;
-            write_hex(f, bytes)
-        }
-    }
 }
