@@ -85,6 +85,9 @@ pub(crate) fn retake_instructions(
         }
         done += 1;
     }
+    for left in list.get_mut(done..).unwrap_or_default() {
+        replace(left, Instruction::ClearActions, spare);
+    }
     list.truncate(done);
     Ok(())
 }
