@@ -11,7 +11,8 @@
 //! - *read*, flow by flow, where a flow is looked at and not kept: [`FlowStatsReader`] beside a loop over
 //!   `FlowStatsEntry::decode`.
 //! - *decoded*, to a list of all: [`Envelope::decode`] beside the same loop with a `Vec`, which is how the client of
-//!   rovs-openflow does it. Of ours, allocating two lists a flow and giving them back takes more than a third of this.
+//!   rovs-openflow does it. Of ours, allocating a list of actions a flow and giving all back takes a third of this (callgrind:
+//!   500 of 1,467 instructions for [`FLOW`]; read, it takes 846, and rovs-openflow 1,685).
 //!
 //! In both every field, instruction and action is a value of its type in the end; nothing is left for later.
 
