@@ -9,14 +9,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use flowtables::flowset::diff::{Diff, diff};
-use flowtables::flowset::{FlowSet, Rendered, groups};
+use flowtables::flowset::groups::{self, GroupDiff};
+use flowtables::flowset::{FlowSet, Rendered};
 use flowtables::pipeline::cookie::Cookie;
+use flowtables::pipeline::table::Table;
 use openflow::message::{
     AsyncEvent, AsyncProperty, ConfigFlags, FlowMonitorRequest, FlowUpdate, Message, MonitorFlags,
     SwitchConfig,
 };
 use openflow::{
-    BundleError, ClientError, Endpoint, Events, Flow, FlowMonitor, FlowStatsRequest, Modification,
+    BundleError, ClientError, Endpoint, Events, Flow, FlowMod, FlowMonitor, FlowStatsRequest, Modification,
     MonitorEvent, Switch, SwitchEvent,
 };
 use tokio::sync::Notify;
@@ -195,10 +197,7 @@ impl Syncer {
             link.in_sync = true;
             return Ok(Applied::default());
         }
-        let before = groups.before_flows().into_iter().map(Modification::Group);
-        let flows = difference.modifications().into_iter().map(Modification::Flow);
-        let after = groups.after_flows().into_iter().map(Modification::Group);
-        link.switch.bundle(before.chain(flows).chain(after).collect()).await.map_err(SyncError::Bundle)?;
+        link.switch.bundle(modifications(&difference, &groups)).await.map_err(SyncError::Bundle)?;
         link.known = Some(Rendered {
             flows: desired.iter().cloned().collect(),
             groups: desired.groups().cloned().collect(),
@@ -212,6 +211,17 @@ impl Syncer {
             repaired,
         })
     }
+}
+
+/// In the order in which a switch can follow them. The note of the pipeline's version comes last: wherever it is found, all that
+/// it speaks of is there, whatever becomes of a bundle on the way.
+fn modifications(flows: &Diff, groups: &GroupDiff) -> Vec<Modification> {
+    let is_note = |change: &FlowMod| change.flow.table == Table::Version.number();
+    let (notes, flows): (Vec<_>, Vec<_>) = flows.modifications().into_iter().partition(is_note);
+    let before = groups.before_flows().into_iter().map(Modification::Group);
+    let after = groups.after_flows().into_iter().map(Modification::Group);
+    let [flows, notes] = [flows, notes].map(|flows| flows.into_iter().map(Modification::Flow));
+    before.chain(flows).chain(after).chain(notes).collect()
 }
 
 /// Of what differs `now`, what did not differ when nobody had interfered: named in the log, with whose flow it is.
@@ -306,4 +316,42 @@ pub async fn read(switch: &Switch) -> Result<Rendered, ClientError> {
     let stats = switch.dump_flows(FlowStatsRequest::default()).await?;
     let groups = switch.dump_groups().await?;
     Ok(Rendered { flows: stats.into_iter().map(|stats| stats.flow).collect(), groups })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use flowtables::feature::{Plugin, version};
+    use flowtables::pipeline::cookie::Owner;
+    use openflow::{Group, GroupType};
+
+    use super::*;
+
+    fn flow(text: &str) -> Flow {
+        text.parse().unwrap()
+    }
+
+    /// Flows and groups of an older pipeline become those of ours in one bundle, whose end is the note.
+    #[test]
+    fn an_older_pipeline_is_brought_up_to_date_and_noted_last() {
+        let mut desired = FlowSet::new();
+        desired.replace(&Owner::Version, version::flows(Plugin::Multitenant));
+        desired.replace(
+            &Owner::Base,
+            vec![flow("table=0,priority=9,actions=goto_table:10"), flow("table=10,priority=9,actions=drop")],
+        );
+        let unwanted = [Group { id: 7, kind: GroupType::All, buckets: Vec::new() }];
+        for older in [Some("table=253,priority=32768,actions=note:01.0b.00.00.00.00"), None] {
+            let rest = ["table=0,priority=9,actions=goto_table:20", "table=20,priority=9,actions=drop"];
+            let actual: Vec<Flow> = older.into_iter().chain(rest).map(flow).collect();
+            let changes = modifications(&diff(&actual, &desired), &groups::diff(&unwanted, &desired));
+            let is_note = |change: &Modification| matches!(change, Modification::Flow(change) if change.flow.table == 253);
+            let others = changes.iter().take_while(|change| !is_note(change)).count();
+            assert!(changes.iter().skip(others).all(is_note), "{changes:?}");
+            // Two flows of table 0 and 10, one of table 20, and the group.
+            assert!(others >= 4, "{changes:?}");
+            let Some(Modification::Flow(last)) = changes.last() else { panic!("{changes:?}") };
+            assert_eq!(vec![last.flow.clone()], version::flows(Plugin::Multitenant), "the note itself, open");
+        }
+    }
 }
