@@ -85,9 +85,7 @@ fn cost(node: &Path, what: &str) -> anyhow::Result<()> {
 
 /// Other nodes and namespaces, as the controller would have made them.
 fn populate(lab: &Lab) -> anyhow::Result<()> {
-    let run = lab.ovs_dir("node1")?;
-    let directory = run.ancestors().map(|above| above.join("cluster")).find(|path| path.is_dir());
-    let directory = directory.context("the lab has no cluster directory")?;
+    let directory = lab.cluster_dir("node1")?;
     let mut text = String::new();
     for n in 0..u32::from(NODES) {
         let vtep = std::net::Ipv4Addr::from(0xc633_6401_u32 + n);

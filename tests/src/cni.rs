@@ -150,9 +150,7 @@ impl Sandbox {
 /// # Errors
 /// The lab has no directory of objects, or it can't be written.
 pub fn write_pod(lab: &Lab, name: &str, metadata: &str, rest: &str) -> anyhow::Result<()> {
-    let run = lab.ovs_dir("node1")?;
-    let directory = run.ancestors().map(|above| above.join("cluster")).find(|path| path.is_dir());
-    let directory = directory.context("the lab has no cluster directory")?;
+    let directory = lab.cluster_dir("node1")?;
     let text = format!(
         "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\n  namespace: default\n{metadata}spec:\n  nodeName: node1\n  \
          containers:\n  - name: c\n    image: i\n{rest}"

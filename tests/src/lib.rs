@@ -199,6 +199,16 @@ impl Lab {
         Ok(PathBuf::from(path))
     }
 
+    /// The directory of the cluster's objects, found from that of a node.
+    ///
+    /// # Errors
+    /// When the lab has no such node.
+    pub fn cluster_dir(&self, node: &str) -> anyhow::Result<PathBuf> {
+        let run = self.ovs_dir(node)?;
+        let directory = run.ancestors().map(|above| above.join("cluster")).find(|path| path.is_dir());
+        directory.context("the lab has no cluster directory")
+    }
+
     /// Ends one of a node's programs with SIGKILL and waits until it is gone.
     ///
     /// # Errors

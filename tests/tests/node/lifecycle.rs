@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use tests::cni::{Sandbox, leases, nothing_is_left, socket};
 use tests::http::metric;
-use tests::{Lab, Paused, both, daemon, until};
+use tests::{Lab, Paused, both, daemon, run, until};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -191,5 +191,71 @@ fn an_add_of_a_pod_whose_port_is_lost_gives_it_back() -> anyhow::Result<()> {
             "leases were {before:?}, are {after:?}"
         );
     }
+    site.end()
+}
+
+/// An administrator changes the ClusterNetwork while pods run: tunnels and `tun0` follow, and so do pods that come later. Of those that
+/// run nothing is touched, as in the replaced system; their MTU is set when they are made.
+#[test]
+fn vxlan_port_and_mtu_changed_while_pods_run() -> anyhow::Result<()> {
+    let site = Site::new(2)?;
+    let node = site.lab.netns("node/node1")?;
+    let inside = |words: &str| -> anyhow::Result<String> {
+        let words: Vec<&str> = words.split(' ').collect();
+        run(&mut site.lab.inside("node/node1", &words))
+    };
+    let flows = || {
+        site.lab.ovs("node1", &["ovs-ofctl", "-O", "OpenFlow13", "--no-stats", "--sort", "dump-flows", "br0"])
+    };
+    let vxlan0 = || site.vsctl("get Interface vxlan0 _uuid ofport");
+    let changes = || -> anyhow::Result<[f64; 3]> {
+        let of = |change| metric(&node, &format!("sdn_flow_changes_total{{change=\"{change}\"}}"));
+        Ok([of("added")?, of("removed")?, of("changed")?])
+    };
+    let (flows_before, ports, vxlan_before, changed) = (flows()?, site.ports()?, vxlan0()?, changes()?);
+
+    let cluster = site.lab.cluster_dir("node1")?;
+    let patch = r#"{"mtu": 1400, "vxlanPort": 4790}"#;
+    let mut sdnctl = std::process::Command::new(tests::binary("sdnctl")?);
+    run(sdnctl.args(["patch", "clusternetwork", "default", "--patch", patch, "--cluster"]).arg(cluster))?;
+    until(SOON, || {
+        for (column, right) in
+            [("vxlan0 options:dst_port", "\"4790\""), ("tun0 mtu_request", "1400"), ("tun0 mtu", "1400")]
+        {
+            let now = site.vsctl(&format!("get Interface {column}"))?;
+            ensure!(now.trim() == right, "{column}: {now}");
+        }
+        let rules = inside("nft list table ip openshift-sdn")?;
+        ensure!(rules.contains("udp dport 4790 accept") && !rules.contains("4789"), "{rules}");
+        let routes = inside("ip route show dev tun0")?;
+        ensure!(!routes.contains("mtu 1450"), "{routes}");
+        Ok(())
+    })?;
+    site.whole()?;
+    // Pods must not send VXLAN themselves: the one flow that names the port is another one now.
+    let expected = flows_before.replace("udp,tp_dst=4789 actions=drop", "udp,tp_dst=4790 actions=drop");
+    ensure!(expected != flows_before, "{flows_before}");
+    ensure!(flows()? == expected, "{expected}\n{}", flows()?);
+    let [added, removed, same] = changed;
+    // Counted after the switch has them.
+    until(SOON, || {
+        let now = changes()?;
+        ensure!(now == [added + 1.0, removed + 1.0, same], "{changed:?} {now:?}");
+        Ok(())
+    })?;
+    ensure!(site.ports()? == ports, "ports were made anew");
+    ensure!(vxlan0()? == vxlan_before, "vxlan0 was made anew");
+    let mtu = |pod: &Sandbox| {
+        run(std::process::Command::new("ip").args(["-n", pod.netns_name(), "-o", "link", "show", "eth0"]))
+    };
+    for pod in &site.pods {
+        ensure!(mtu(pod)?.contains(" mtu 1450 "), "{}", mtu(pod)?);
+    }
+    let agent = socket(&site.lab)?;
+    let later = Sandbox::new(&site.lab, site.pods.len())?;
+    later.succeed("ADD", &agent)?;
+    ensure!(mtu(&later)?.contains(" mtu 1400 "), "{}", mtu(&later)?);
+    site.pods[0].reaches(&later)?;
+    later.succeed("DEL", &agent)?;
     site.end()
 }
