@@ -24,6 +24,9 @@ if [ "${1-}" = test ]; then
     # What the node's plugin is chained with: portmap, which calls iptables, and tuning.
     [ -x /usr/lib/cni/portmap ] || missing="$missing containernetworking-plugins"
     need iptables iptables
+    # A host's firewall: the tests run it in a network namespace, on a bus of its own.
+    need firewalld firewalld
+    need dbus-daemon dbus-daemon
 fi
 
 if [ "${1-}" = bench ]; then
@@ -50,5 +53,15 @@ fi
 echo "deps: installing$missing"
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -q
+# Debian starts what it installs. The tests want firewalld's program, and nobody a firewall on this machine by the way.
+firewall=""
+case "$missing " in *" firewalld "*) [ ! -d /run/systemd/system ] || firewall=firewalld.service ;; esac
+[ -z "$firewall" ] || systemctl --quiet mask "$firewall"
+status=0
 # shellcheck disable=SC2086
-apt-get install -q -y --no-install-recommends $missing
+apt-get install -q -y --no-install-recommends $missing || status=$?
+if [ -n "$firewall" ]; then
+    systemctl --quiet unmask "$firewall"
+    systemctl --quiet disable "$firewall" || [ "$status" != 0 ]
+fi
+exit "$status"

@@ -13,6 +13,8 @@ mod contract;
 mod crash;
 #[path = "node/drift.rs"]
 mod drift;
+#[path = "node/firewall.rs"]
+mod firewall;
 #[path = "node/health.rs"]
 mod health;
 #[path = "node/host.rs"]

@@ -10,6 +10,7 @@ use controller::cluster::{ClusterLocation, ClusterSource, Interest};
 use controller::node::admin::Agent;
 use controller::node::agent::{self, Config, Vitals};
 use controller::node::cni::conflist;
+use controller::node::host::obstacles;
 use controller::node::metrics::Metrics;
 use controller::node::status::Status;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -54,6 +55,10 @@ struct Args {
     /// Remove the network configuration and end: the runtime makes no more pods with this plugin
     #[arg(long)]
     remove_cni_config: bool,
+    /// Say what firewalls of this machine stop of the cluster's traffic and what lets it pass, and end: with status 0 if
+    /// nothing stands in the way, else 1
+    #[arg(long)]
+    firewall: bool,
     /// Where health, metrics, state and log filter are served, for the node itself; `none` for nowhere
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:29101")]
     admin_address: Address,
@@ -75,8 +80,13 @@ struct Args {
 async fn main() -> ExitCode {
     let args = Args::parse();
     let log = admin::log(&args.log);
-    match run(args, log).await {
-        Ok(()) => ExitCode::SUCCESS,
+    let ended = if args.firewall {
+        obstacles::command(&args.cluster, &args.node).await
+    } else {
+        run(args, log).await.map(|()| ExitCode::SUCCESS)
+    };
+    match ended {
+        Ok(status) => status,
         Err(error) => {
             eprintln!("sdn-node: {}", controller::describe(&error));
             ExitCode::from(3)

@@ -57,6 +57,7 @@ impl Program for Agent {
         [
             ("agent", agent),
             ("conflicts", json!(status.conflicts)),
+            ("firewall", json!({ "stopped": status.obstacles, "unclear": status.unclear_obstacles })),
             ("lastSync", json!(last_sync)),
             ("leftOut", json!(left_out)),
             ("network", json!(network)),

@@ -25,10 +25,10 @@ use super::admin::Query;
 use super::cni::pods::PodNetwork;
 use super::cni::{conflist, server};
 use super::findings::{self, Findings};
-use super::host::{egress_ips, firewall, links, watch as host_watch};
+use super::host::{egress_ips, firewall, links, obstacles, watch as host_watch};
 use super::metrics::{self, Change, Metrics, Outcome};
 use super::ovs::bridge::{Bridge, TUN};
-use super::ovs::ports::legs;
+use super::ovs::ports::{legs, no_interface};
 use super::ovs::syncer::{Applied, Syncer};
 use super::status::{Leg, Network, Status};
 use crate::cluster::{ClusterSource, Snapshot};
@@ -121,7 +121,10 @@ pub async fn run(
     let host_changed = Arc::new(Notify::new());
     // Ends with this function.
     let mut watching = JoinSet::new();
-    watching.spawn(host_watch::watch(TUN.to_owned(), Arc::clone(&host_changed)));
+    let tables_changed = Arc::new(Notify::new());
+    watching.spawn(host_watch::watch(TUN.to_owned(), Arc::clone(&host_changed), Arc::clone(&tables_changed)));
+    let (node, cluster) = (config.node.clone(), source.watch());
+    watching.spawn(obstacles::watch(node, cluster, tables_changed, status.clone(), metrics.clone()));
     let mut agent = Agent {
         host_changed,
         pods: Arc::clone(&pods),
@@ -196,17 +199,6 @@ impl Backoff {
 
     fn reset(&mut self) {
         self.failures = 0;
-    }
-}
-
-/// Resolves when OVSDB has no interface of that name.
-async fn no_interface(ovsdb: &Client, name: &str) {
-    let mut changes = ovsdb.changes();
-    while ovsdb.replica().named("Interface", name).is_some() {
-        if changes.changed().await.is_err() {
-            // The client is closed.
-            std::future::pending::<()>().await;
-        }
     }
 }
 

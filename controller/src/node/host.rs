@@ -6,4 +6,5 @@
 pub mod egress_ips;
 pub mod firewall;
 pub mod links;
+pub mod obstacles;
 pub mod watch;

@@ -46,6 +46,7 @@ pub struct Metrics {
     pub(in crate::node) addresses: Gauge,
     pub(in crate::node) left_out: Gauge,
     pub(in crate::node) conflicts: Gauge,
+    pub(in crate::node) obstacles: Gauge,
     pub(in crate::node) requests: Family<Request, Counter>,
     pub(in crate::node) request: Durations<Verb>,
     pub(in crate::node) steps: Durations<Step>,
@@ -70,6 +71,7 @@ impl Default for Metrics {
             addresses: Gauge::default(),
             left_out: Gauge::default(),
             conflicts: Gauge::default(),
+            obstacles: Gauge::default(),
             requests: Family::default(),
             request: Family::new_with_constructor(durations),
             steps: Family::new_with_constructor(durations),
@@ -159,6 +161,11 @@ impl Metrics {
             "network_conflicts",
             "Networks of the node that overlap with the cluster's; /debug/state names them",
             self.conflicts.clone(),
+        );
+        all.register(
+            "firewall_obstacles",
+            "Kinds of the cluster's traffic that another firewall of the node stops; /debug/state names them",
+            self.obstacles.clone(),
         );
         all.register("cni_requests", "CNI requests answered, by command and result", self.requests.clone());
         all.register(

@@ -34,6 +34,10 @@ pub struct Status {
     pub left_out: Vec<Problem>,
     /// Networks of the node that are the cluster's too, in words.
     pub conflicts: Vec<String>,
+    /// What other firewalls of the node stop of the cluster's traffic, in words.
+    pub obstacles: Vec<String>,
+    /// What they may stop.
+    pub unclear_obstacles: Vec<String>,
     /// The last reconcile that succeeded: when it ended and how long it took.
     pub last_sync: Option<(SystemTime, Duration)>,
 }

@@ -1,5 +1,5 @@
 //! Tells at once when somebody changes what the agent has set up on the node's own network stack: `tun0`, addresses,
-//! egress IPs among them, routes, or the nftables table.
+//! egress IPs among them, routes, or the nftables table; and when somebody changes another table, which may stop the cluster's traffic.
 //!
 //! It only says that it is time to look; the agent compares and puts right. Its own changes are reported like any other,
 //! and found to be as they shall be.
@@ -31,13 +31,14 @@ use super::firewall::TABLE;
 /// Changes mostly come several at a time, as from a reload of a firewall: looking once after them is enough.
 const GATHER: Duration = Duration::from_millis(20);
 
-/// Watches until the future is dropped, and notifies of each change. If the kernel can't be asked it ends, with a
-/// warning: everything is looked at periodically as well.
-pub async fn watch(tun: String, changed: Arc<Notify>) {
+/// Watches until the future is dropped, and notifies of each change, and apart from them of those of others' tables. If the
+/// kernel can't be asked it ends, with a warning: everything is looked at periodically as well.
+pub async fn watch(tun: String, changed: Arc<Notify>, others: Arc<Notify>) {
     let tables_changed = Arc::clone(&changed);
     // Blocks in the kernel, and ends with the process.
-    let started =
-        thread::Builder::new().name("nft-events".into()).spawn(move || missed(tables(&tables_changed)));
+    let started = thread::Builder::new()
+        .name("nft-events".into())
+        .spawn(move || missed(tables(&tables_changed, &others)));
     if let Err(error) = started {
         missed(Err(error));
     }
@@ -84,8 +85,8 @@ async fn links(tun: String, changed: Arc<Notify>) -> io::Result<()> {
     Ok(())
 }
 
-/// Tables of nftables: events of the group `NFNLGRP_NFTABLES` (linux/netfilter/nfnetlink.h) that name our table.
-fn tables(changed: &Notify) -> io::Result<()> {
+/// Tables of nftables: events of the group `NFNLGRP_NFTABLES` (linux/netfilter/nfnetlink.h), those that name our table apart.
+fn tables(changed: &Notify, others: &Notify) -> io::Result<()> {
     const NFNLGRP_NFTABLES: u32 = 7;
     let mut socket = Socket::new(NETLINK_NETFILTER)?;
     socket.bind_auto()?;
@@ -94,15 +95,20 @@ fn tables(changed: &Notify) -> io::Result<()> {
     loop {
         let ours = match socket.recv_from_full() {
             Ok((message, _)) => message.windows(name.len()).any(|window| window == name),
-            // So many events that some are lost: any of them may have been about our table.
-            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => true,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => false,
+            // So many events that some are lost: any of them may have been about our table, or another.
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                others.notify_one();
+                true
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
         if ours {
             thread::sleep(GATHER);
             debug!("the nftables table ip {TABLE} has changed");
             changed.notify_one();
+        } else {
+            others.notify_one();
         }
     }
 }

@@ -6,8 +6,8 @@ use std::net::Ipv4Addr;
 
 use flowtables::pipeline::port::FIRST_POD;
 use openflow::OfPort;
-use ovsdb::Replica;
 use ovsdb::ovs::{InterfaceView, interfaces};
+use ovsdb::{Client, Replica};
 
 use super::bridge::BRIDGE;
 use crate::view::PodPort;
@@ -130,4 +130,15 @@ pub fn first_free(replica: &Replica, reserved: &BTreeSet<OfPort>) -> Option<OfPo
 #[must_use]
 pub fn is_free(replica: &Replica, reserved: &BTreeSet<OfPort>, port: OfPort) -> bool {
     !taken(replica, reserved).contains(&port)
+}
+
+/// Resolves when OVSDB has no interface of that name.
+pub async fn no_interface(ovsdb: &Client, name: &str) {
+    let mut changes = ovsdb.changes();
+    while ovsdb.replica().named("Interface", name).is_some() {
+        if changes.changed().await.is_err() {
+            // The client is closed.
+            std::future::pending::<()>().await;
+        }
+    }
 }
