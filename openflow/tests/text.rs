@@ -40,3 +40,35 @@ fn normal_form_is_that_of_ovs_ofctl() {
     }
     assert!(differences.is_empty(), "\n{differences}");
 }
+
+/// What would be sent as something else than was written, or be refused by every switch.
+#[test]
+fn what_ovs_ofctl_refuses_is_refused() {
+    let flows = [
+        "ip,actions=mod_nw_tos:3",
+        "ip,actions=ct(commit,nat(random))",
+        "ip,actions=ct(commit,nat(persistent))",
+        "actions=check_pkt_larger(1)->reg0[0..1]",
+        "out_port=5,actions=drop",
+        "out_group=5,actions=drop",
+        "dl_type=0x894f,nsh_ttl=64,actions=drop",
+        "dl_type=0x894f,nsh_mdtype=3,actions=drop",
+        "reg0[0..3]=0x10,actions=drop",
+        "reg0[0..3]=5/1,actions=drop",
+        "reg0[0..32]=1,actions=drop",
+        "reg0[0..3=1,actions=drop",
+        "reg99[0]=1,actions=drop",
+        "in_port[0..3]=1,actions=drop",
+    ];
+    for flow in flows {
+        let theirs = support::ofctl(&["parse-flows", "-"], &format!("{flow}\n"));
+        let is_refused = theirs.contains("ovs-ofctl: ") || theirs.contains("***decode error");
+        assert!(is_refused, "{flow}: {theirs}");
+        for command in [FlowModCommand::Add, FlowModCommand::Modify] {
+            assert!(FlowMod::parse(command, flow).is_err(), "{flow}");
+        }
+        assert!(flow.parse::<openflow::Flow>().is_err(), "{flow}");
+    }
+    let by_output = FlowMod::parse(FlowModCommand::Delete, "out_port=5,out_group=6").unwrap();
+    assert_eq!((by_output.out_port, by_output.out_group), (openflow::OfPort(5), 6));
+}

@@ -292,7 +292,7 @@ pub(crate) fn take_bits(
 }
 
 /// Whether a field can have a value, which is as many bits as the field has bytes.
-fn is_possible(field: Field, value: u128) -> bool {
+pub(crate) fn is_possible(field: Field, value: u128) -> bool {
     match field {
         Field::IN_PORT | Field::ACTSET_OUTPUT => !(0xff00..0xffff_ff00).contains(&value),
         // Six of its eight bits are DSCP.

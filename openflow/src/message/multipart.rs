@@ -261,7 +261,7 @@ pub enum MultipartReply {
     /// }]);
     /// let message = Message::MultipartReply { more: false, reply };
     /// let text = Envelope::new(1, message).to_string();
-    /// assert_eq!(text, "OFPST_FLOW reply (OF1.3) (xid=0x1):\n cookie=0x0, duration=1.5s, table=0, n_packets=2, n_bytes=196, priority=5 actions=drop");
+    /// assert_eq!(text, "OFPST_FLOW reply (OF1.3) (xid=0x1):\n cookie=0x0, duration=1.500s, table=0, n_packets=2, n_bytes=196, priority=5 actions=drop");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     Flow(Vec<FlowStats>),

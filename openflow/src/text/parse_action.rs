@@ -296,7 +296,13 @@ fn parse_action(item: &Item<'_>, context: Context<'_>, out: &mut Vec<Action>) ->
             };
             set_field(field, exact(field, item.required()?)?)
         }
-        "mod_nw_tos" => set_field(Field::IP_DSCP, number_of_bits(item.required()?, 8)? >> 2),
+        "mod_nw_tos" => {
+            let tos = item.required()?;
+            match number_of_bits(tos, 8)? {
+                value if value & 3 == 0 => set_field(Field::IP_DSCP, value >> 2),
+                _ => return Err(tos.error("the two low bits of a TOS are its ECN: mod_nw_ecn sets these")),
+            }
+        }
         "mod_nw_ecn" => set_field(Field::IP_ECN, number_of_bits(item.required()?, 2)?),
         "mod_tp_src" | "mod_tp_dst" => {
             let is_src = key.ends_with("src");
@@ -316,7 +322,11 @@ fn parse_action(item: &Item<'_>, context: Context<'_>, out: &mut Vec<Action>) ->
         "check_pkt_larger" => {
             let dst =
                 item.tail.strip_prefix("->").ok_or_else(|| item.whole.error("expected `->` and where to"))?;
-            Action::CheckPktLarger { dst: writable(subfield(dst)?, dst)?, len: number_u16(value)? }
+            let bit = writable(subfield(dst)?, dst)?;
+            if bit.n_bits != 1 {
+                return Err(dst.error("the answer is one bit"));
+            }
+            Action::CheckPktLarger { dst: bit, len: number_u16(value)? }
         }
         "encap" => parse_encap(item)?,
         "decap" => parse_decap(item)?,

@@ -90,6 +90,9 @@ pub(super) fn parse_nat(item: &Item<'_>) -> Result<Nat, ParseError> {
             _ => return Err(arg.key.error("expected src, dst, persistent, hash or random")),
         }
     }
+    if nat.kind.is_none() && (nat.persistent || nat.hash || nat.random) {
+        return Err(item.whole.error("persistent, hash and random say how src or dst is chosen"));
+    }
     if nat.hash && nat.random {
         return Err(item.whole.error("hash and random exclude each other"));
     }

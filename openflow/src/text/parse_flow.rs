@@ -12,12 +12,14 @@ use crate::flow::{Flow, FlowFlags, FlowMod, FlowModCommand, GROUP_ANY, TABLE_ALL
 use crate::port::OfPort;
 
 /// Everything that the text of a flow can say.
-struct ParsedFlow {
+struct ParsedFlow<'a> {
     flow: Flow,
     table: Option<u8>,
     cookie_mask: Option<u64>,
     out_port: OfPort,
     out_group: u32,
+    /// The word that says one of these.
+    out: Option<Text<'a>>,
     has_actions: bool,
 }
 
@@ -37,7 +39,7 @@ fn split_actions(text: Text<'_>) -> (Text<'_>, Option<Text<'_>>) {
     (text, None)
 }
 
-fn parse(text: Text<'_>) -> Result<ParsedFlow, ParseError> {
+fn parse(text: Text<'_>) -> Result<ParsedFlow<'_>, ParseError> {
     let (head, actions) = split_actions(text);
     let mut parsed = ParsedFlow {
         flow: Flow::default(),
@@ -45,6 +47,7 @@ fn parse(text: Text<'_>) -> Result<ParsedFlow, ParseError> {
         cookie_mask: None,
         out_port: OfPort::ANY,
         out_group: GROUP_ANY,
+        out: None,
         has_actions: actions.is_some(),
     };
     let mut builder = MatchBuilder::default();
@@ -60,8 +63,8 @@ fn parse(text: Text<'_>) -> Result<ParsedFlow, ParseError> {
     Ok(parsed)
 }
 
-impl ParsedFlow {
-    fn take(&mut self, item: &Item<'_>) -> Result<bool, ParseError> {
+impl<'a> ParsedFlow<'a> {
+    fn take(&mut self, item: &Item<'a>) -> Result<bool, ParseError> {
         let flow = &mut self.flow;
         if item.delimiter == Delimiter::None {
             let Some(&(flag, _)) = FLAG_NAMES.iter().find(|(_, name)| *name == item.key.as_str()) else {
@@ -87,13 +90,20 @@ impl ParsedFlow {
                     }
                 }
             }
-            "out_port" => self.out_port = port(item.required()?)?,
-            "out_group" => self.out_group = number_u32(item.required()?)?,
+            "out_port" => (self.out_port, self.out) = (port(item.required()?)?, Some(item.whole)),
+            "out_group" => (self.out_group, self.out) = (number_u32(item.required()?)?, Some(item.whole)),
             // What a dump says of a flow besides, so that a dump can be read back.
             "duration" | "n_packets" | "n_bytes" | "idle_age" | "hard_age" => {}
             _ => return Ok(false),
         }
         Ok(true)
+    }
+
+    fn selects_by_no_output(&self) -> Result<(), ParseError> {
+        match self.out {
+            None => Ok(()),
+            Some(word) => Err(word.error("only what deletes flows selects them by their output")),
+        }
     }
 }
 
@@ -111,6 +121,7 @@ pub(super) fn flow(text: Text<'_>) -> Result<Flow, ParseError> {
     if !parsed.has_actions {
         return Err(text.skip(usize::MAX).error("expected `actions=` and what to do"));
     }
+    parsed.selects_by_no_output()?;
     if parsed.cookie_mask.is_some() {
         return Err(text.error("a cookie with a mask selects flows; a flow has a plain one"));
     }
@@ -132,6 +143,9 @@ pub(super) fn flow_mod(command: FlowModCommand, text: Text<'_>) -> Result<FlowMo
     let parsed = parse(text)?;
     if !is_delete && !parsed.has_actions {
         return Err(text.skip(usize::MAX).error("expected `actions=` and what to do"));
+    }
+    if !is_delete {
+        parsed.selects_by_no_output()?;
     }
     if command == FlowModCommand::Add && parsed.cookie_mask.is_some() {
         return Err(text.error("a flow that is added has a plain cookie, without a mask"));

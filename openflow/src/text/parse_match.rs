@@ -4,9 +4,11 @@ use std::str::FromStr;
 
 use super::error::ParseError;
 use super::lexer::{Delimiter, Item, Text, items};
-use super::value::{number_u8, number_u16, value_and_mask, wide_value};
-use crate::field::Field;
-use crate::flow_match::{Match, WideEntry, WideField};
+use super::parse_action::subfield;
+use super::value::{number, number_u8, number_u16, value_and_mask, wide_value};
+use crate::codec::oxm::is_possible;
+use crate::field::{Field, ones};
+use crate::flow_match::{Match, WideEntry, WideField, split_register};
 use crate::prerequisite::{missing, network_type};
 
 /// Words that stand for an Ethernet type and, perhaps, an IP protocol.
@@ -74,6 +76,7 @@ impl<'a> MatchBuilder<'a> {
             "gtpu_msgtype" => self.take_field(Field::TUN_GTPU_MSGTYPE, item)?,
             _ => match Field::by_name(key) {
                 Some(field) => self.take_field(field, item)?,
+                None if key.contains('[') => self.take_bits(item)?,
                 None => return Ok(false),
             },
         }
@@ -94,10 +97,8 @@ impl<'a> MatchBuilder<'a> {
             return Ok(true);
         }
         match Field::by_name(word) {
-            // Only asks that the option be there.
             Some(field) if field.is_tun_metadata() => {
-                let entry = WideEntry { field: WideField::Known(field), value: vec![], mask: Some(vec![]) };
-                self.fields.set_raw(entry);
+                self.set_present(field);
                 Ok(true)
             }
             Some(_) => Err(item.key.error(format!("`{word}` needs a value"))),
@@ -109,12 +110,62 @@ impl<'a> MatchBuilder<'a> {
         let text = item.required()?;
         if field.is_tun_metadata() {
             let (value, mask) = wide_value(text)?;
-            self.fields.set_wide(WideEntry { field: WideField::Known(field), value, mask });
+            match &mask {
+                Some(mask) if mask.iter().all(|byte| *byte == 0) => self.set_present(field),
+                _ => self.fields.set_wide(WideEntry { field: WideField::Known(field), value, mask }),
+            }
             return Ok(());
         }
-        let (value, mask) = value_and_mask(field, text)?;
+        let (value, mask) = possible(field, text)?;
         self.set(field, value, mask, item);
         Ok(())
+    }
+
+    /// Asks that a tunnel option be there, whatever its value.
+    fn set_present(&mut self, field: Field) {
+        let entry = WideEntry { field: WideField::Known(field), value: vec![], mask: Some(vec![]) };
+        self.fields.set_raw(entry);
+    }
+
+    /// `reg0[4..7]=5`: adds these bits to those of the field that are tested already.
+    fn take_bits(&mut self, item: &Item<'a>) -> Result<(), ParseError> {
+        let (bits, text) = (subfield(item.key)?, item.required()?);
+        let field = bits.field;
+        if field.is_tun_metadata() {
+            return Err(item.key.error("of a tunnel option no single bits can be named here"));
+        }
+        let value = number(text)?;
+        let all = ones(bits.n_bits);
+        if value > all {
+            return Err(text.error(format!("{} does not fit into {} bits", text.as_str(), bits.n_bits)));
+        }
+        let (old_value, old_mask) = self.tested_bits(field);
+        let mask = old_mask | all << bits.ofs;
+        if mask != field.full_mask() && !field.info().maskable {
+            return Err(item.key.error(format!("{field} takes no mask")));
+        }
+        self.set(field, old_value & !(all << bits.ofs) | value << bits.ofs, mask, item);
+        Ok(())
+    }
+
+    /// Value and mask of a field, be they kept under the names of other fields.
+    fn tested_bits(&self, field: Field) -> (u128, u128) {
+        let get = |field, shift: u16| {
+            self.fields.get(field).map_or((0, 0), |(value, mask)| (value << shift, mask << shift))
+        };
+        let both = |a: (u128, u128), b: (u128, u128)| (a.0 | b.0, a.1 | b.1);
+        if let Some((first, n, width)) = split_register(field) {
+            let parts =
+                (0..n).filter_map(|i| Some(get(Field::reg(first + i)?, width * u16::from(n - 1 - i))));
+            return parts.fold((0, 0), both);
+        }
+        match field {
+            Field::NW_TOS => get(Field::IP_DSCP, 2),
+            Field::VLAN_TCI => [get(field, 0), get(Field::VLAN_VID, 0), get(Field::VLAN_PCP, 13)]
+                .into_iter()
+                .fold((0, 0), both),
+            _ => get(field, 0),
+        }
     }
 
     fn set(&mut self, field: Field, value: u128, mask: u128, item: &Item<'a>) {
@@ -133,7 +184,7 @@ impl<'a> MatchBuilder<'a> {
         for (key, text) in protocol.into_iter().chain(others) {
             let field = self.meaning(key)?;
             // In 16 bits for `arp_op`, yet the name says a protocol.
-            let (value, mask) = value_and_mask(field, text)?;
+            let (value, mask) = possible(field, text)?;
             self.fields.set(field, value, mask);
             if mask != 0 {
                 self.written.push((field, key));
@@ -178,6 +229,15 @@ impl<'a> MatchBuilder<'a> {
         let needed = if name.starts_with("icmp") { "icmp or icmp6" } else { "tcp, udp or sctp" };
         field.ok_or_else(|| key.error(format!("{name} needs {needed} in the match")))
     }
+}
+
+/// Value and mask, if the field can have the value: what a switch would refuse is not worth sending.
+fn possible(field: Field, text: Text<'_>) -> Result<(u128, u128), ParseError> {
+    let (value, mask) = value_and_mask(field, text)?;
+    if !is_possible(field, value) {
+        return Err(text.error(format!("{field} cannot be {}", text.as_str())));
+    }
+    Ok((value, mask))
 }
 
 impl FromStr for Match {

@@ -166,7 +166,10 @@ fn write_action(f: &mut Out<'_>, action: &Action) -> fmt::Result {
         Action::Sample(sample) => write_sample(f, sample),
         Action::Clone(actions) => {
             f.write_str("clone(")?;
-            write_actions(f, actions)?;
+            match actions.is_empty() {
+                true => f.write_str("drop")?,
+                false => write_actions(f, actions)?,
+            }
             f.write_char(')')
         }
         Action::CheckPktLarger { dst, len } => write!(f, "check_pkt_larger({len})->{dst}"),

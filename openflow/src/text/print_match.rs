@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use super::names::{Out, display, sealed};
 use super::value::{
-    AltHex, CT_STATE, FRAGMENTS, Mac, TCP_FLAGS, TUN_FLAGS, write_flags, write_ipv4, write_ipv6,
+    AltHex, BriefHex, CT_STATE, FRAGMENTS, Mac, TCP_FLAGS, TUN_FLAGS, write_flags, write_ipv4, write_ipv6,
     write_masked_flags, write_wide,
 };
 use crate::field::{Field, Prerequisite};
@@ -189,7 +189,7 @@ impl Printer<'_, '_, '_> {
             None | Some((0, _)) => Ok(()),
             Some((value, _)) => {
                 self.separate()?;
-                write!(self.f, "packet_type=({},{})", value >> 16, AltHex(value & 0xffff))
+                write!(self.f, "packet_type=({},{})", BriefHex(value >> 16), BriefHex(value & 0xffff))
             }
         }
     }

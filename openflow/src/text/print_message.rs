@@ -33,7 +33,7 @@ impl sealed::Write for Envelope {
             other => format!(" (OF {other:#04x})"),
         };
         write!(f, "{}{version} (xid={:#x}):", name(&self.message), self.xid)?;
-        write_body(f, &self.message)
+        write_body(f, &self.message, self.version)
     }
 }
 
@@ -111,7 +111,7 @@ fn reply_name(reply: &MultipartReply) -> &'static str {
 }
 
 /// Everything after the colon, with the space or line break before it.
-fn write_body(f: &mut Out<'_>, message: &Message) -> fmt::Result {
+fn write_body(f: &mut Out<'_>, message: &Message, version: u8) -> fmt::Result {
     match message {
         Message::FeaturesRequest
         | Message::GetConfigRequest
@@ -121,7 +121,7 @@ fn write_body(f: &mut Out<'_>, message: &Message) -> fmt::Result {
         | Message::TlvTableRequest
         | Message::FlowMonitorPaused
         | Message::FlowMonitorResumed => Ok(()),
-        Message::Hello(hello) => write_hello(f, hello),
+        Message::Hello(hello) => write_hello(f, hello, version),
         Message::Error(error) => write_error(f, error),
         Message::EchoRequest(data) | Message::EchoReply(data) => {
             write!(f, " {} bytes of payload", data.len())
@@ -169,7 +169,7 @@ fn write_body(f: &mut Out<'_>, message: &Message) -> fmt::Result {
             write_bundle_flags(f, add.flags)?;
             f.write_char('\n')?;
             write!(f, "{} (OF1.3) (xid={:#x}):", name(&add.message), add.xid)?;
-            write_body(f, &add.message)
+            write_body(f, &add.message, version)
         }
         Message::SetPacketInFormat(format) => {
             let name = ["standard", "nxt_packet_in", "nxt_packet_in2"].get(*format as usize);
@@ -213,13 +213,16 @@ fn write_more(f: &mut Out<'_>, more: bool) -> fmt::Result {
     f.write_str(if more { " flags=[more]" } else { "" })
 }
 
-fn write_hello(f: &mut Out<'_>, hello: &Hello) -> fmt::Result {
+fn write_hello(f: &mut Out<'_>, hello: &Hello, header_version: u8) -> fmt::Result {
     f.write_str("\n version bitmap: ")?;
-    let words = hello.versions.as_deref().unwrap_or(&[]);
-    let versions: Vec<String> = (0u8..=255)
-        .filter(|v| words.get(usize::from(v / 32)).is_some_and(|word| word >> (v % 32) & 1 == 1))
-        .map(|v| format!("{v:#04x}"))
-        .collect();
+    let versions: Vec<String> = match hello.versions {
+        // Open vSwitch knows of no more than the first word has bits for.
+        None => 1..=header_version.min(31),
+        Some(_) => 0..=255,
+    }
+    .filter(|version| hello.speaks(*version, header_version))
+    .map(|version| format!("{version:#04x}"))
+    .collect();
     f.write_str(&versions.join(", "))
 }
 
@@ -505,11 +508,12 @@ impl sealed::Write for FlowStats {
     }
 }
 
-/// Seconds without trailing zeros.
+/// Seconds to the millisecond, if that is exact; otherwise without trailing zeros.
 pub(super) fn write_duration(f: &mut Out<'_>, duration: Duration) -> fmt::Result {
     write!(f, "{}", duration.as_secs())?;
     match duration.subsec_nanos() {
         0 => Ok(()),
+        nanos if nanos.is_multiple_of(1_000_000) => write!(f, ".{:03}", nanos / 1_000_000),
         nanos => write!(f, ".{}", format!("{nanos:09}").trim_end_matches('0')),
     }
 }

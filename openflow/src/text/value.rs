@@ -30,6 +30,15 @@ impl fmt::Display for AltHex {
     }
 }
 
+/// Hexadecimal, but for numbers that are the same in decimal.
+pub(super) struct BriefHex(pub(super) u128);
+
+impl fmt::Display for BriefHex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 < 10 { self.0.fmt(f) } else { write!(f, "{:#x}", self.0) }
+    }
+}
+
 /// An Ethernet address in the low 48 bits.
 pub(super) struct Mac(pub(super) u128);
 

@@ -414,7 +414,9 @@ fn text(max: usize) -> impl Strategy<Value = String> {
 }
 
 fn duration() -> impl Strategy<Value = Duration> {
-    (any::<u32>(), 0u32..1_000_000_000).prop_map(|(s, n)| Duration::new(s.into(), n))
+    // Open vSwitch counts most in milliseconds, and prints those with all three digits.
+    let nanos = prop_oneof![0u32..1_000_000_000, (0u32..1000).prop_map(|ms| ms * 1_000_000)];
+    (any::<u32>(), nanos).prop_map(|(s, n)| Duration::new(s.into(), n))
 }
 
 fn port_desc() -> impl Strategy<Value = PortDesc> {
@@ -744,8 +746,8 @@ pub fn message() -> impl Strategy<Value = Message> {
     };
     let bundled = prop_oneof![flow_mod().prop_map(Message::FlowMod), group_mod().prop_map(Message::GroupMod)];
     let first = prop_oneof![
-        select(vec![vec![0x10u32], vec![0x72], vec![0x10, 0]])
-            .prop_map(|v| Message::Hello(Hello { versions: Some(v) })),
+        select(vec![None, Some(vec![0x10u32]), Some(vec![0x72]), Some(vec![0x10, 0])])
+            .prop_map(|versions| Message::Hello(Hello { versions })),
         (code, any::<u32>()).prop_map(|(code, xid)| {
             // The message that is wrong, here a barrier request; after a hello that failed, text.
             let mut data = vec![4, 20, 0, 8];
