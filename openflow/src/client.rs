@@ -375,6 +375,8 @@ impl Switch {
     }
 
     /// Events from now on. Each stream gets all of them.
+    ///
+    /// What comes over a management socket of Open vSwitch has to be asked for first, see [`Switch::set_config`].
     pub fn events(&self) -> Events {
         Events::new(self.shared.events.subscribe())
     }

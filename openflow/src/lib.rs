@@ -3,7 +3,7 @@
 //! A controller that installs a flow, reads the table back and follows the switch's ports:
 //!
 //! ```no_run
-//! use openflow::{Endpoint, Flow, FlowMod, Switch, SwitchEvent};
+//! use openflow::{Endpoint, Flow, FlowMod, Switch, SwitchEvent, message::SwitchConfig};
 //!
 //! # #[cfg(feature = "tokio")]
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -18,6 +18,8 @@
 //!     println!("{stats}");
 //! }
 //! let mut events = switch.events();
+//! // Over a management socket nothing is told before this.
+//! switch.set_config(SwitchConfig { miss_send_len: 128, ..SwitchConfig::default() }).await?;
 //! while let Some(event) = events.next().await {
 //!     if let SwitchEvent::PortStatus(status) = event {
 //!         println!("port {} {:?}", status.desc.name, status.reason);
