@@ -48,7 +48,13 @@ impl DecodeError {
         match self.why {
             Reason::Invalid(code) => code,
             Reason::Version(_) => ErrorCode::BRC_BAD_VERSION,
-            _ => ErrorCode::BRC_BAD_LEN,
+            Reason::TooDeep => ErrorCode::BRC_BAD_LEN,
+            Reason::Truncated { .. } | Reason::BadLength(_) => match self.what {
+                "ofp_match" | "oxm_fields" => ErrorCode::BMC_BAD_LEN,
+                "ofp_action" | "nx_action" => ErrorCode::BAC_BAD_LEN,
+                "property" => ErrorCode::BPC_BAD_LEN,
+                _ => ErrorCode::BRC_BAD_LEN,
+            },
         }
     }
 }
