@@ -216,7 +216,8 @@ impl Lab {
     pub fn kill(&self, node: &str, program: &str) -> anyhow::Result<()> {
         let pid = daemon(&self.status()?, node, program)?;
         kill(pid, Signal::SIGKILL)?;
-        until(Duration::from_secs(5), || match kill(pid, None) {
+        // The kernel takes tens of milliseconds for each packet socket of a datapath in user space.
+        until(Duration::from_secs(60), || match kill(pid, None) {
             Ok(()) => bail!("{program} of {node} is still there"),
             Err(_) => Ok(()),
         })

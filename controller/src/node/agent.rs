@@ -299,7 +299,7 @@ impl Agent {
         if Instant::now() >= self.look_again {
             self.look_again = Instant::now() + RESYNC;
             self.converge();
-            self.syncer.suspect();
+            self.syncer.expire();
             self.host = None;
         }
         let was_ready = self.status.borrow().ready;

@@ -7,6 +7,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use flowtables::flowset::diff::{Diff, diff};
 use flowtables::flowset::groups::{self, GroupDiff};
@@ -23,10 +24,14 @@ use openflow::{
 };
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 /// `ONFT_REQUESTFORWARD`, the ONF's extension of OpenFlow 1.3 by what 1.4 has: experimenter and type.
 const REQUEST_FORWARD: (u32, u32) = (0x4f4e_4600, 2350);
+
+/// What was read so long ago from a switch that tells of changes is read again: it costs time that grows with the cluster.
+const READ_AGAIN: Duration = Duration::from_secs(300);
 
 /// Why the switch does not have the desired flows.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +93,9 @@ struct Link {
     switch: Switch,
     /// What the switch holds: read once after connecting, then known from what it confirmed. None: never read.
     known: Option<Rendered>,
+    /// When it was read last, and after how long it is read again.
+    read_at: Instant,
+    read_again: Duration,
     /// That is what was desired last.
     in_sync: bool,
     /// What is known may not be so any more.
@@ -121,6 +129,13 @@ impl Syncer {
     pub fn suspect(&mut self) {
         if let Some(link) = &self.link {
             link.suspect.store(true, Ordering::Release);
+        }
+    }
+
+    /// Forgets it if it was read long ago.
+    pub fn expire(&mut self) {
+        if self.link.as_ref().is_some_and(|link| link.read_at.elapsed() >= link.read_again) {
+            self.suspect();
         }
     }
 
@@ -180,6 +195,7 @@ impl Syncer {
             }
             before => {
                 let actual = read(&link.switch).await.map_err(SyncError::Dump)?;
+                link.read_at = Instant::now();
                 let difference = diff(&actual.flows, desired);
                 if let Some(before) = before {
                     repaired = drift(&diff(&before.flows, desired), &difference, desired);
@@ -259,12 +275,14 @@ async fn connect(endpoint: &Endpoint, drift: Arc<Notify>) -> Result<Link, SyncEr
     let request = FlowMonitorRequest { flags, ..FlowMonitorRequest::default() };
     let suspect = Arc::new(AtomicBool::new(false));
     let mut watching = JoinSet::new();
+    let mut read_again = READ_AGAIN;
     match switch.monitor_flows(request).await {
         Ok(monitor) => {
             watching.spawn(watch(monitor, Arc::clone(&suspect), Arc::clone(&drift)));
         }
         Err(error) if error.refused().is_some() => {
             debug!("the switch has no flow monitor ({error}): changes of others show at the next look only");
+            read_again = Duration::ZERO;
         }
         Err(error) => return Err(SyncError::Connect(error)),
     }
@@ -272,7 +290,15 @@ async fn connect(endpoint: &Endpoint, drift: Arc<Notify>) -> Result<Link, SyncEr
     // OFPRFR_GROUP_MOD (OF1.4.1 §7.4.6). A switch that does not know of it answers with an error that nobody waits for.
     let forward = AsyncProperty { event: AsyncEvent::RequestForward, slave: false, mask: 1 };
     switch.send(&Message::NxSetAsync2(vec![forward])).await.map_err(SyncError::Connect)?;
-    Ok(Link { switch, known: None, in_sync: false, suspect, _watching: watching })
+    Ok(Link {
+        switch,
+        known: None,
+        read_at: Instant::now(),
+        read_again,
+        in_sync: false,
+        suspect,
+        _watching: watching,
+    })
 }
 
 /// Reports every request for a group that somebody else has made: Open vSwitch forwards those of other connections.
