@@ -62,7 +62,8 @@ pub struct Config {
 /// The `datapath_type` of a bridge in user space.
 pub const USERSPACE: &str = "netdev";
 
-/// Everything is looked at again after this: what others changed behind our back.
+/// After this it is looked at again what others changed behind our back; the flows, of whose changes the switch tells, after
+/// longer ([`Syncer::expire`]).
 const RESYNC: Duration = Duration::from_secs(30);
 /// First and longest pause after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_millis(25), Duration::from_secs(1));
@@ -222,7 +223,7 @@ struct Agent {
     set_up: Option<HostSide>,
     /// Egress IPs that the node can't have.
     refused_egress_ips: Vec<Problem>,
-    /// When flows and host side are read again. However much else happens, no later.
+    /// When that is. However much else happens, no later.
     look_again: Instant,
     status: watch::Sender<Status>,
     nudge: Arc<Notify>,

@@ -156,8 +156,8 @@ fn write_group_stats(f: &mut Out<'_>, group: &GroupStats) -> fmt::Result {
     })
 }
 
-/// Types of action by bit, in the order in which Open vSwitch prints them.
-const ACTIONS: &[(u8, &str)] = &[
+/// Types of action (`OFPAT_*`), in the order in which Open vSwitch prints them.
+pub(super) const ACTIONS: &[(u8, &str)] = &[
     (0, "output"),
     (22, "group"),
     (25, "set_field"),

@@ -6,6 +6,7 @@ use std::fmt::{self, Write};
 
 use super::names::Out;
 use super::print_message::write_hex;
+use super::print_stats::ACTIONS;
 use crate::field::Field;
 use crate::message::{TableFeatures, TableList};
 
@@ -22,29 +23,13 @@ mod ofptfpt {
 }
 
 /// `OFPIT_*`, in the order in which they are told.
-const INSTRUCTIONS: &[(u16, &str)] = &[
+const INSTRUCTIONS: &[(u8, &str)] = &[
     (6, "meter"),
     (4, "apply_actions"),
     (5, "clear_actions"),
     (3, "write_actions"),
     (2, "write_metadata"),
     (1, "goto_table"),
-];
-
-/// `OFPAT_*`, likewise.
-const ACTIONS: &[(u16, &str)] = &[
-    (0, "output"),
-    (22, "group"),
-    (25, "set_field"),
-    (18, "strip_vlan"),
-    (17, "push_vlan"),
-    (23, "mod_nw_ttl"),
-    (24, "dec_ttl"),
-    (15, "set_mpls_ttl"),
-    (16, "dec_mpls_ttl"),
-    (19, "push_mpls"),
-    (20, "pop_mpls"),
-    (21, "set_queue"),
 ];
 
 /// Fields by the names that they have here, in the order in which they are told; `name*n` are `n` of them, from 0 on.
@@ -170,9 +155,12 @@ impl<'a> Table<'a> {
     }
 }
 
-fn ids(list: Option<&TableList>, names: &[(u16, &str)]) -> Words {
+fn ids(list: Option<&TableList>, names: &[(u8, &str)]) -> Words {
     let Some(TableList::Ids(ids)) = list else { return Words::new() };
-    let word = |(id, experimenter): &(u16, Vec<u8>)| match names.iter().position(|(known, _)| known == id) {
+    let word = |(id, experimenter): &(u16, Vec<u8>)| match names
+        .iter()
+        .position(|(known, _)| u16::from(*known) == *id)
+    {
         Some(at) => (at, names.get(at).map_or("", |(_, name)| name).to_owned()),
         None => {
             let hex: String = experimenter.iter().map(|byte| format!("{byte:02x}")).collect();
