@@ -19,6 +19,7 @@ mod qos;
 mod writer;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::monitor::Monitored;
@@ -305,12 +306,17 @@ impl InterfaceView {
     }
 }
 
-/// The interfaces of a bridge in the order of their names; none if there is no such bridge.
-pub fn interfaces(replica: &Replica, bridge: &str) -> Vec<InterfaceView> {
+/// The rows of a bridge's interfaces, in no order, for who needs a few columns of many; none if there is no such bridge.
+pub fn interface_rows<'a>(replica: &'a Replica, bridge: &str) -> impl Iterator<Item = &'a Arc<Row>> {
     let ports =
         replica.named("Bridge", bridge).into_iter().flat_map(|bridge| replica.follow(bridge, "ports"));
-    let rows = ports.flat_map(|port| replica.follow(port, "interfaces"));
-    let mut views: Vec<InterfaceView> = rows.map(|row| InterfaceView::new(row)).collect();
+    ports.flat_map(|port| replica.follow(port, "interfaces"))
+}
+
+/// The interfaces of a bridge in the order of their names; none if there is no such bridge.
+pub fn interfaces(replica: &Replica, bridge: &str) -> Vec<InterfaceView> {
+    let mut views: Vec<InterfaceView> =
+        interface_rows(replica, bridge).map(|row| InterfaceView::new(row)).collect();
     views.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     views
 }

@@ -35,7 +35,7 @@ use crate::node::host::links;
 use crate::node::metrics::{self, Metrics, Part, Step};
 use crate::node::netns::NetNs;
 use crate::node::ovs::bridge::BRIDGE;
-use crate::node::ovs::ports::{Leg, first_free, is_free, legs};
+use crate::node::ovs::ports::{Leg, first_free, is_free, leg, legs};
 use crate::node::status::{Network, Status};
 use crate::view::{PodPort, annotated_port, vnid_of};
 
@@ -349,14 +349,11 @@ impl PodNetwork {
 
     /// The one leg of a sandbox.
     pub(super) fn leg(&self, sandbox: &str) -> Option<Leg> {
-        legs(&self.ovsdb.replica()).into_iter().find(|leg| leg.sandbox == sandbox)
+        leg(&self.ovsdb.replica(), sandbox)
     }
 
     pub(super) fn host_mac(&self, host_veth: &str) -> String {
-        let replica = self.ovsdb.replica();
-        let interface = ovsdb::ovs::interfaces(&replica, BRIDGE)
-            .into_iter()
-            .find(|interface| interface.name == host_veth);
+        let interface = ovsdb::ovs::interface(&self.ovsdb.replica(), host_veth);
         interface.and_then(|interface| interface.mac_in_use).unwrap_or_default()
     }
 

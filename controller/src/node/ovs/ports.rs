@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use flowtables::pipeline::port::FIRST_POD;
 use openflow::OfPort;
-use ovsdb::ovs::{InterfaceView, interfaces};
-use ovsdb::{Client, Replica};
+use ovsdb::ovs::interface_rows;
+use ovsdb::{Client, Replica, Row};
 
 use super::bridge::BRIDGE;
 use crate::view::PodPort;
@@ -68,53 +69,71 @@ impl Leg {
             .collect()
     }
 
-    fn of(interface: &InterfaceView) -> Option<Self> {
-        let id = |key: &str| interface.external_ids.get(key).cloned();
+    fn of(interface: &Row) -> Option<Self> {
+        let id = |key| interface.map_get("external_ids", key);
+        let text = |key| id(key).unwrap_or_default().to_owned();
         Some(Self {
-            host_veth: interface.name.clone(),
-            sandbox: id("sandbox")?,
-            ifname: id("ifname").unwrap_or_else(|| "eth0".to_owned()),
+            host_veth: interface.str("name")?.to_owned(),
+            sandbox: id("sandbox")?.to_owned(),
+            ifname: id("ifname").unwrap_or("eth0").to_owned(),
             ip: id("ip")?.parse().ok()?,
-            namespace: id("namespace").unwrap_or_default(),
-            name: id("name").unwrap_or_default(),
-            uid: id("uid").unwrap_or_default(),
-            port: interface.ofport.map(|port| OfPort(port.into())),
+            namespace: text("namespace"),
+            name: text("name"),
+            uid: text("uid"),
+            port: number(interface, "ofport"),
         })
     }
 }
 
-/// The legs of all pods on the bridge.
+/// A port number that the switch has given, or is asked for.
+fn number(interface: &Row, column: &str) -> Option<OfPort> {
+    interface
+        .i64(column)
+        .and_then(|number| u16::try_from(number).ok())
+        .filter(|number| *number != 0)
+        .map(|number| OfPort(number.into()))
+}
+
+/// The legs of all pods on the bridge, in the order of their ports' names.
 #[must_use]
 pub fn legs(replica: &Replica) -> Vec<Leg> {
-    interfaces(replica, BRIDGE).iter().filter_map(Leg::of).collect()
+    let mut legs: Vec<Leg> = interface_rows(replica, BRIDGE).filter_map(|row| Leg::of(row)).collect();
+    legs.sort_unstable_by(|a, b| a.host_veth.cmp(&b.host_veth));
+    legs
+}
+
+/// The leg of a sandbox.
+#[must_use]
+pub fn leg(replica: &Replica, sandbox: &str) -> Option<Leg> {
+    interface_rows(replica, BRIDGE)
+        // One of many: only it is read whole.
+        .filter(|row| row.map_get("external_ids", "sandbox") == Some(sandbox))
+        .find_map(|row| Leg::of(row))
 }
 
 /// The named legs that the switch has a port for, as the view takes them.
 #[must_use]
 pub fn pod_ports(replica: &Replica) -> Vec<PodPort> {
-    let mut ports: Vec<PodPort> = legs(replica)
-        .into_iter()
-        .filter(Leg::is_named)
-        .filter_map(|leg| {
-            Some(PodPort {
-                namespace: leg.namespace,
-                name: leg.name,
-                sandbox: leg.sandbox,
-                ip: leg.ip,
-                port: leg.port?,
-            })
+    let pod_port = |row: &Arc<Row>| {
+        // Asked for at every event: what a leg has besides is not read.
+        let id = |key| row.map_get("external_ids", key).filter(|value| !value.is_empty());
+        Some(PodPort {
+            namespace: id("namespace")?.to_owned(),
+            name: id("name")?.to_owned(),
+            sandbox: id("sandbox")?.to_owned(),
+            ip: id("ip")?.parse().ok()?,
+            port: number(row, "ofport")?,
         })
-        .collect();
+    };
+    let mut ports: Vec<PodPort> = interface_rows(replica, BRIDGE).filter_map(pod_port).collect();
     ports.sort();
     ports
 }
 
 fn taken(replica: &Replica, reserved: &BTreeSet<OfPort>) -> BTreeSet<OfPort> {
-    interfaces(replica, BRIDGE)
-        .iter()
-        .flat_map(|interface| [interface.ofport, interface.ofport_request])
+    interface_rows(replica, BRIDGE)
+        .flat_map(|row| ["ofport", "ofport_request"].map(|column| number(row, column)))
         .flatten()
-        .map(|port| OfPort(port.into()))
         .chain(reserved.iter().copied())
         .collect()
 }
