@@ -31,7 +31,6 @@ use super::sandbox::{self, BlockList, PodRoute, SandboxSpec, host_veth_name, pod
 use crate::cluster::Snapshot;
 use crate::node::agent::{Config, USERSPACE};
 use crate::node::cri::Unknown;
-use crate::node::host::links;
 use crate::node::metrics::{self, Metrics, Part, Step};
 use crate::node::netns::NetNs;
 use crate::node::ovs::bridge::BRIDGE;
@@ -247,17 +246,13 @@ impl PodNetwork {
             gateway: gateway(network.local_subnet),
             routes: routes(network),
             block_list: Some(BlockList::default()),
-            // The userspace datapath takes packets as they are: nobody would fill in a checksum left to hardware.
-            tx_checksum_offload: !self.datapath_is_userspace,
+            userspace_datapath: self.datapath_is_userspace,
             alias: attachment.alias().text(),
         };
         // It undoes itself, and a veth that was there before is not this call's to remove.
         let wired = self.timed("veth", sandbox::wire(&spec)).await.map_err(|error| step("veth", error))?;
         undo.veth = Some(host_veth.clone());
         fault::point("add:named")?;
-        if self.datapath_is_userspace {
-            links::ignore_arp(&spec.host_veth).map_err(|error| step("veth", error))?;
-        }
 
         let leg = Leg {
             host_veth,

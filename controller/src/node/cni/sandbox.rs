@@ -6,6 +6,10 @@
 //! the pod is one more request. Nothing waits for IPv6 duplicate address detection.
 //!
 //! The host's end is up before the caller adds it to the bridge; until then no packet of the pod gets anywhere.
+//!
+//! Each change of a link, address or route of the node has `ovs-vswitchd` look at all its ports again, which keeps the
+//! pod waiting, the longer the more pods there are. So what changes of the host's end changes at once, and there is
+//! nothing about it that need not be: no IPv6, and of the flags none left that the switch would set.
 
 use std::fmt::Write as _;
 use std::io;
@@ -22,6 +26,7 @@ use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::{AddressMessageBuilder, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use tracing::debug;
 
+use super::super::host::links;
 use super::super::netns::{self, NetNs, NetNsError};
 
 mod block_list;
@@ -50,9 +55,10 @@ pub struct SandboxSpec {
     pub gateway: Ipv4Addr,
     /// The pod's routes besides the one to the node's subnet that comes with the address; see [`pod_routes`].
     pub routes: Vec<PodRoute>,
-    /// Whether the pod may leave checksums to be completed by a later device. A datapath in user space needs
-    /// `false`; see [`netns::set_tx_checksum_offload`].
-    pub tx_checksum_offload: bool,
+    /// Whether the host's end is read by a datapath in user space, to which the kernel must leave all that comes: the
+    /// pod may not leave checksums to be completed by a later device (see [`netns::set_tx_checksum_offload`]), and the
+    /// node's own stack answers no ARP.
+    pub userspace_datapath: bool,
     /// What the pod may not reach, if anything.
     pub block_list: Option<BlockList>,
     /// The alias that the host's end gets when all else is done, 1 to 255 bytes.
@@ -197,11 +203,10 @@ pub fn wire_blocking(spec: &SandboxSpec) -> Result<Wired, SandboxError> {
         return Err(SandboxError::Gateway { gateway, address });
     }
     let (wired, pod_ifindex) = create_pair(spec)?;
-    let configured = match netns::run_in(&spec.netns, || configure_pod(spec, pod_ifindex)) {
-        Ok(configured) => configured,
-        Err(error) => Err(error.into()),
-    };
-    configured.and_then(|done| mark(spec, wired.host_ifindex).map(|()| done)).map_err(|error| {
+    let configured = bring_up(spec, wired.host_ifindex)
+        .and_then(|()| netns::run_in(&spec.netns, || configure_pod(spec, pod_ifindex))?)
+        .and_then(|()| mark(spec, wired.host_ifindex));
+    configured.map_err(|error| {
         let undone = unwire_blocking(&spec.host_veth).err().map(|undo| format!("; and then {undo}"));
         match error {
             SandboxError::Step { step, source, .. } => {
@@ -309,7 +314,8 @@ fn run(requests: Vec<Request<RouteNetlinkMessage>>) -> Result<Vec<RouteNetlinkMe
     netlink::run(NETLINK_ROUTE, requests)
 }
 
-/// Makes the pair in the namespaces of the calling thread and of the pod. Gives back the index of the pod's end.
+/// Makes the pair in the namespaces of the calling thread and of the pod, with both ends down. Gives back the index of
+/// the pod's end.
 fn create_pair(spec: &SandboxSpec) -> Result<(Wired, u32), SandboxError> {
     let failed = |source| SandboxError::step("create the veth pair", source);
     let peer = LinkMessageBuilder::<LinkUnspec>::new()
@@ -321,7 +327,6 @@ fn create_pair(spec: &SandboxSpec) -> Result<(Wired, u32), SandboxError> {
     let pair = LinkMessageBuilder::<LinkVeth>::new(&spec.host_veth, &spec.ifname)
         .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
         .mtu(spec.mtu)
-        .up()
         .build();
     let created = run(vec![
         route_request(NLM_F_CREATE | NLM_F_EXCL, RouteNetlinkMessage::NewLink(pair)),
@@ -352,6 +357,24 @@ fn create_pair(spec: &SandboxSpec) -> Result<(Wired, u32), SandboxError> {
     Ok((Wired { host_veth: spec.host_veth.clone(), host_mac, pod_mac: spec.mac, host_ifindex }, pod_ifindex))
 }
 
+/// Brings up the host's end, whose IPv6 goes off before that would give it addresses and routes.
+fn bring_up(spec: &SandboxSpec, host_ifindex: u32) -> Result<(), SandboxError> {
+    let failed = |what: &str| {
+        let step = format!("{what} {}", spec.host_veth);
+        move |source| SandboxError::step(step, source)
+    };
+    links::without_ipv6(&spec.host_veth).map_err(failed("switch off IPv6 on"))?;
+    let mut link = LinkUnspec::new_with_index(host_ifindex).up();
+    if spec.userspace_datapath {
+        links::ignore_arp(&spec.host_veth).map_err(failed("switch off ARP on"))?;
+        // As the switch would set it: that would be one change more.
+        link = link.promiscuous(true);
+    }
+    run(vec![route_request(0, RouteNetlinkMessage::SetLink(link.build()))])
+        .map_err(|Failed { source, .. }| failed("bring up")(source))?;
+    Ok(())
+}
+
 fn get_link(name: &str) -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetLink(LinkUnspec::new_with_name(name).build())
 }
@@ -375,7 +398,7 @@ fn configure_pod(spec: &SandboxSpec, index: u32) -> Result<(), SandboxError> {
     /// The same in every namespace: the kernel makes the loopback first.
     const LOOPBACK: u32 = 1;
     let ifname = &spec.ifname;
-    if !spec.tx_checksum_offload {
+    if spec.userspace_datapath {
         netns::set_tx_checksum_offload(ifname, false).map_err(|source| {
             SandboxError::step(format!("switch off transmit checksum offload of {ifname}"), source)
         })?;

@@ -439,5 +439,17 @@ pub fn ignore_arp(link: &str) -> io::Result<()> {
     std::fs::write(format!("/proc/sys/net/ipv4/conf/{link}/arp_ignore"), "8")
 }
 
+/// Switches IPv6 off on a link that is down, before it would get an address of its own. Nothing to do where the kernel
+/// has no IPv6.
+///
+/// # Errors
+/// The settings can't be written.
+pub fn without_ipv6(link: &str) -> io::Result<()> {
+    match std::fs::write(format!("/proc/sys/net/ipv6/conf/{link}/disable_ipv6"), "1") {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        written => written,
+    }
+}
+
 #[cfg(test)]
 mod tests;

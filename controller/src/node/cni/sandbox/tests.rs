@@ -31,7 +31,7 @@ impl Fixture {
             address: "10.128.2.9/23".parse().unwrap(),
             gateway,
             routes: pod_routes(gateway, "172.30.0.0/16".parse().unwrap(), &cluster, None),
-            tx_checksum_offload: false,
+            userspace_datapath: true,
             block_list: None,
             alias: None,
         }
@@ -57,6 +57,10 @@ fn what_ip_and_ethtool_see() {
     let mac = wired.host_mac.map(|byte| format!("{byte:02x}")).join(":");
     assert!(host.starts_with(&format!("{}: vethtest@if", wired.host_ifindex)), "{host}");
     assert!(host.contains(&mac) && host.contains("mtu 1400") && host.contains(",UP"), "{host}");
+    assert!(host.contains("PROMISC"), "{host}");
+    assert_eq!(f.node.says("sysctl -n net.ipv4.conf.vethtest.arp_ignore"), "8");
+    assert_eq!(f.node.says("ip -6 address show vethtest"), "");
+    assert_eq!(f.node.says("ip -6 route show table all dev vethtest"), "");
 
     let pod = f.pod.says("ip -o link show eth0");
     assert!(
@@ -101,10 +105,12 @@ fn variations() {
     let f = Fixture::new("vary");
     let route = PodRoute { dst: "10.128.0.0/14".parse().unwrap(), via: None, mtu: Some(1300) };
     let spec =
-        SandboxSpec { ifname: "net1".into(), routes: vec![route], tx_checksum_offload: true, ..f.spec() };
+        SandboxSpec { ifname: "net1".into(), routes: vec![route], userspace_datapath: false, ..f.spec() };
     f.wire(&spec).unwrap();
     assert!(f.pod.says("ip route").contains("10.128.0.0/14 dev net1 scope link mtu 1300"));
     assert!(f.pod.says("ethtool -k net1").contains("tx-checksumming: on"));
+    assert!(!f.node.says("ip -o link show vethtest").contains("PROMISC"));
+    assert_eq!(f.node.says("sysctl -n net.ipv4.conf.vethtest.arp_ignore"), "0");
 }
 
 #[test]
