@@ -1,9 +1,11 @@
 //! How long a pod waits for its network: from the start of the CNI plugin to its end, on a lab of one node with the
 //! userspace datapath. The answer comes after the switch has confirmed the pod's flows. Beside it, in the same run, Debian's
-//! plugins `bridge` and `host-local`, which program no switch.
+//! plugins `bridge` and `host-local`, which program no switch; and what Open vSwitch and the kernel take for a bare port: for
+//! each change of a port or link `ovs-vswitchd` looks at all its ports, so every pod waits longer the more there are.
 
 #![allow(clippy::indexing_slicing, reason = "a test may stop at the first surprise")]
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,15 +14,21 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use controller::node::netns::{NetNs, run_in};
+use nix::unistd::Pid;
 use serde_json::json;
 use tests::cni::{Sandbox, socket};
 use tests::http::{METRICS, get};
-use tests::{Lab, both};
+use tests::{Lab, both, daemon, run};
 
 const PODS: usize = 200;
 const AT_ONCE: usize = 20;
+/// For 10 to 40 ms after a link was removed the kernel keeps from links whoever asks for another.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Ports made without us, for comparison.
+const BARE: usize = 20;
 const PEER: &str = "/usr/lib/cni";
 const STEPS: [&str; 7] = ["lease", "veth", "port", "flows", "delete port", "delete flows", "delete veth"];
+const PROGRAMS: [&str; 3] = ["ovs-vswitchd", "ovsdb-server", "sdn-node"];
 
 fn main() -> anyhow::Result<()> {
     // `cargo test --benches` runs this as well: it is no test.
@@ -29,18 +37,28 @@ fn main() -> anyhow::Result<()> {
     }
     let lab = Lab::up(&["--nodes", "1"])?;
     let (agent, node) = (socket(&lab)?, lab.netns("node/node1")?);
+    let add = |pod: &Sandbox| pod.succeed("ADD", &agent);
+    let del = |pod: &Sandbox| pod.succeed("DEL", &agent);
 
     let pods: Vec<Sandbox> = (0..PODS).map(|n| Sandbox::new(&lab, n)).collect::<anyhow::Result<_>>()?;
     report("plugin alone (VERSION)", times(&pods, |pod| pod.succeed("VERSION", &agent))?);
-    report("ADD, one at a time", times(&pods, |pod| pod.succeed("ADD", &agent))?);
-    steps(&node)?;
-    report("DEL, one at a time", times(&pods, |pod| pod.succeed("DEL", &agent))?);
-    steps(&node)?;
+    let before = Spent::of(&lab)?;
+    let (adds, dels) = pairs(&pods, add, del)?;
+    report("ADD, no other pod there", adds);
+    report("DEL, no other pod there", dels);
+    before.tell(&lab)?;
+    let before = Spent::of(&lab)?;
+    report("ADD, one at a time, all pods stay", times(&pods, add)?);
+    before.tell(&lab)?;
+    bare(&lab)?;
+    let before = Spent::of(&lab)?;
+    report("DEL, one at a time", times(&pods, del)?);
+    before.tell(&lab)?;
     let start = Instant::now();
-    report(&format!("ADD, {AT_ONCE} at a time"), parallel(&pods, |pod| pod.succeed("ADD", &agent))?);
+    report(&format!("ADD, {AT_ONCE} at a time"), parallel(&pods, add)?);
     println!("  {:.0} pods a second", PODS as f64 / start.elapsed().as_secs_f64());
     let start = Instant::now();
-    report(&format!("DEL, {AT_ONCE} at a time"), parallel(&pods, |pod| pod.succeed("DEL", &agent))?);
+    report(&format!("DEL, {AT_ONCE} at a time"), parallel(&pods, del)?);
     println!("  {:.0} pods a second", PODS as f64 / start.elapsed().as_secs_f64());
 
     let ns = NetNs::open(&node)?;
@@ -49,13 +67,108 @@ fn main() -> anyhow::Result<()> {
         let (ns, leases) = (ns.clone(), leases.path().to_owned());
         move |pod: &Sandbox| bridge(&ns, &leases, verb, pod)
     };
-    report("Debian's bridge + host-local: ADD, one at a time", times(&pods, peer("ADD"))?);
+    let (adds, dels) = pairs(&pods, peer("ADD"), peer("DEL"))?;
+    report("Debian's bridge + host-local: ADD, no other pod there", adds);
+    report("Debian's bridge + host-local: DEL, no other pod there", dels);
+    report("Debian's bridge + host-local: ADD, one at a time, all pods stay", times(&pods, peer("ADD"))?);
     report("Debian's bridge + host-local: DEL, one at a time", times(&pods, peer("DEL"))?);
     let start = Instant::now();
     report(&format!("Debian's bridge + host-local: ADD, {AT_ONCE} at a time"), parallel(&pods, peer("ADD"))?);
     println!("  {:.0} pods a second", PODS as f64 / start.elapsed().as_secs_f64());
     parallel(&pods, peer("DEL"))?;
     Ok(())
+}
+
+/// What Open vSwitch and the kernel take for a port alone, on the same switch beside all the pods: a veth pair by ip(8), and
+/// the port by ovs-vsctl(8), which waits for `ovs-vswitchd` as we do. No lease, address, route, rule or flow.
+fn bare(lab: &Lab) -> anyhow::Result<()> {
+    let node = format!("{}-node1", lab.name());
+    let database = format!("--db=unix:{}", lab.ovs_dir("node1")?.join("db.sock").display());
+    let pods: Vec<Sandbox> =
+        (PODS..PODS + BARE).map(|n| Sandbox::new(lab, n)).collect::<anyhow::Result<_>>()?;
+    let veth = |pod: &Sandbox| format!("bare{}", pod.name.trim_start_matches("pod-"));
+    let ip = |arguments: &[&str]| run(Command::new("ip").args(["-n", &node]).args(arguments));
+    let vsctl = |arguments: &[&str]| run(Command::new("ovs-vsctl").arg(&database).args(arguments));
+    report(
+        "ip(8) and ovs-vsctl(8) alone (their versions)",
+        times(&pods, |_| Ok(run(Command::new("ip").arg("-V"))? + &vsctl(&["--version"])?))?,
+    );
+    let before = Spent::of(lab)?;
+    report(
+        "ip link add, ovs-vsctl add-port, beside them",
+        times(&pods, |pod| {
+            let (veth, netns) = (veth(pod), pod.netns_name());
+            ip(&["link", "add", &veth, "up", "type", "veth", "peer", "name", "eth0", "netns", netns])?;
+            vsctl(&["add-port", "br0", &veth])
+        })?,
+    );
+    before.tell(lab)?;
+    let before = Spent::of(lab)?;
+    report(
+        "ovs-vsctl del-port, ip link delete, beside them",
+        times(&pods, |pod| {
+            vsctl(&["del-port", "br0", &veth(pod)])?;
+            ip(&["link", "delete", &veth(pod)])
+        })?,
+    );
+    before.tell(lab)
+}
+
+/// What the steps and the node's programs have taken since they were started, in seconds: each step with how often it was
+/// done, each program's processor time with 0.
+struct Spent(BTreeMap<String, (f64, f64)>);
+
+impl Spent {
+    fn of(lab: &Lab) -> anyhow::Result<Self> {
+        let (_, text) = get(&lab.netns("node/node1")?, METRICS, "/metrics")?;
+        let value = |what: &str, step: &str| -> Option<f64> {
+            let name = format!("sdn_cni_step_duration_seconds_{what}{{step=\"{step}\"}} ");
+            text.lines().find_map(|line| line.strip_prefix(&name))?.parse().ok()
+        };
+        let steps = STEPS
+            .iter()
+            .filter_map(|&step| Some((step.to_owned(), (value("sum", step)?, value("count", step)?))));
+        let mut spent: BTreeMap<_, _> = steps.collect();
+        let status = lab.status()?;
+        for program in PROGRAMS {
+            spent.insert(program.to_owned(), (processor(daemon(&status, "node1", program)?)?, 0.0));
+        }
+        Ok(Self(spent))
+    }
+
+    /// Tells where the time has gone since: the mean of each step, and of the processor's time for each done.
+    fn tell(&self, lab: &Lab) -> anyhow::Result<()> {
+        let now = Self::of(lab)?.0;
+        let since = |what: &str| {
+            let (before, after) = (self.0.get(what).copied().unwrap_or_default(), now.get(what)?);
+            Some((after.0 - before.0, after.1 - before.1))
+        };
+        let mut most = 0.0_f64;
+        for step in STEPS {
+            if let Some((sum, count)) = since(step).filter(|(_, count)| *count > 0.0) {
+                println!("  {step}: {:.2} ms (mean of {count})", sum / count * 1000.0);
+                most = most.max(count);
+            }
+        }
+        // Without us nobody counts.
+        let done = if most > 0.0 { most } else { BARE as f64 };
+        let programs: Vec<String> = PROGRAMS
+            .iter()
+            .filter_map(|program| Some(format!("{program} {:.1} ms", since(program)?.0 / done * 1000.0)))
+            .collect();
+        println!("  processor time for each: {}", programs.join(", "));
+        Ok(())
+    }
+}
+
+/// The processor time of a process, also of threads that have ended, in seconds (`utime` and `stime` of proc(5)).
+fn processor(process: Pid) -> anyhow::Result<f64> {
+    /// `USER_HZ`, the same on every machine that Linux runs on today.
+    const TICKS: f64 = 100.0;
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    let (_, fields) = stat.rsplit_once(')').context("no name in stat")?;
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
+    Ok(ticks.sum::<Result<f64, _>>()? / TICKS)
 }
 
 /// Another plugin, with its own IPAM, in the node's namespace.
@@ -83,19 +196,22 @@ fn bridge(ns: &NetNs, leases: &Path, verb: &str, pod: &Sandbox) -> anyhow::Resul
     Ok(String::new())
 }
 
-/// Where the time goes: the mean of each step since the start of the agent.
-fn steps(node: &Path) -> anyhow::Result<()> {
-    let (_, text) = get(node, METRICS, "/metrics")?;
-    let value = |what: &str, step: &str| -> Option<f64> {
-        let name = format!("sdn_cni_step_duration_seconds_{what}{{step=\"{step}\"}} ");
-        text.lines().find_map(|line| line.strip_prefix(&name))?.parse().ok()
+/// Each pod added and deleted again, and the kernel given time to clean up, before the next: the times of both.
+fn pairs(
+    pods: &[Sandbox],
+    add: impl Fn(&Sandbox) -> anyhow::Result<String>,
+    del: impl Fn(&Sandbox) -> anyhow::Result<String>,
+) -> anyhow::Result<(Vec<Duration>, Vec<Duration>)> {
+    let timed = |pod| -> anyhow::Result<(Duration, Duration)> {
+        let start = Instant::now();
+        add(pod)?;
+        let added = start.elapsed();
+        del(pod)?;
+        let deleted = start.elapsed().saturating_sub(added);
+        std::thread::sleep(PAUSE);
+        Ok((added, deleted))
     };
-    for step in STEPS {
-        if let (Some(sum), Some(count)) = (value("sum", step), value("count", step)) {
-            println!("  {step}: {:.2} ms (mean of {count})", sum / count * 1000.0);
-        }
-    }
-    Ok(())
+    pods.iter().map(timed).collect()
 }
 
 fn times(
