@@ -5,8 +5,8 @@
 //! people know from `nft list ruleset` in a pod stays. It is written through netlink in one transaction: starting
 //! the `nft` program would take longer than all of the rest of the wiring.
 
-use std::io;
 use std::net::Ipv4Addr;
+use std::{io, iter};
 
 use netlink_packet_netfilter::nftables::{
     Bitwise, ChainAttribute, ChainMessage, Cmp, DataAttribute, Expressions, Hook, Immediate, InetHookNumber,
@@ -72,11 +72,7 @@ impl BlockList {
                 vec![reject()],
             ]
         };
-        let batch = vec![
-            boundary(ControlMessage::BatchBegin),
-            // An ADD that was interrupted may have left one.
-            new_table(NLM_F_CREATE),
-            delete_table(),
+        let table = [
             new_table(NLM_F_CREATE | NLM_F_EXCL),
             new_chain(BLOCK, None),
             new_chain("output", Some(InetHookNumber::LocalOut)),
@@ -86,11 +82,24 @@ impl BlockList {
             new_rule(BLOCK, metadata(TCP).concat()),
             new_rule("output", vec![goto(BLOCK)]),
             new_rule("forward", vec![goto(BLOCK)]),
-            boundary(ControlMessage::BatchEnd),
         ];
-        netlink::run(NETLINK_NETFILTER, batch).map_err(|failed| failed.source)?;
-        Ok(())
+        match write(table.to_vec()) {
+            // An ADD that was interrupted has left one. Deleting keeps who closes the socket waiting for 8 ms and more,
+            // until no processor can still hold a reference: not done for nothing.
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
+                let replaced = [new_table(NLM_F_CREATE), delete_table()].into_iter().chain(table);
+                write(replaced.collect())
+            }
+            written => written,
+        }
     }
+}
+
+/// All of it or nothing.
+fn write(steps: Vec<Request<NetfilterMessage>>) -> io::Result<()> {
+    let begin = iter::once(boundary(ControlMessage::BatchBegin));
+    let batch = begin.chain(steps).chain([boundary(ControlMessage::BatchEnd)]).collect();
+    netlink::run(NETLINK_NETFILTER, batch).map(drop).map_err(|failed| failed.source)
 }
 
 // Of IP and TCP.

@@ -31,7 +31,7 @@ const NO_EVENTS: u32 = 0;
 const LINK_EVENTS: u32 = 1;
 
 /// A request of a batch, with the flags of its header besides `NLM_F_REQUEST`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Request<T> {
     flags: u16,
     message: T,
