@@ -35,6 +35,7 @@ mod renumbering;
 mod reservations;
 mod status;
 mod subnets;
+mod tenants;
 mod usage;
 mod vnids;
 
@@ -46,6 +47,7 @@ pub use reservations::Reservations;
 pub use status::{Status, Vitals};
 pub use usage::{EgressIps, Subnets, Usage, Vnids};
 
+use self::tenants::Tenants;
 use crate::api::{CLUSTER_NETWORK_NAME, NetworkConfig};
 use crate::cluster::ClusterState;
 
@@ -60,22 +62,38 @@ pub fn allocate(state: &ClusterState) -> Allocation {
 /// The same, when numbers have been given that the state may not show yet: those are not given again, and whoever
 /// they were given to gets them.
 pub fn allocate_beside(state: &ClusterState, reservations: &Reservations) -> Allocation {
-    let mut allocation = Allocation::default();
-    let Some(network) = &state.cluster_network else {
-        allocation.problems.push(Problem::NoClusterNetwork { name: CLUSTER_NETWORK_NAME });
-        return allocation;
-    };
-    match NetworkConfig::try_from(network.as_ref()) {
-        Ok(config) => {
-            subnets::plan(state, &config, reservations, &mut allocation);
-            if config.plugin.has_vnids() {
-                vnids::plan(state, config.plugin, reservations, &mut allocation);
-                egress_ips::plan(state, &mut allocation);
+    Allocator::default().allocate(state, reservations)
+}
+
+/// Allocates one state after the other, and looks only at what one has that the one before had not. What it comes to is
+/// always that of [`allocate_beside`]: all that it keeps is what it has seen.
+#[derive(Debug, Default)]
+pub struct Allocator {
+    subnets: subnets::Memory,
+    tenants: Tenants,
+}
+
+impl Allocator {
+    /// What to change in `state`, beside these numbers on their way.
+    pub fn allocate(&mut self, state: &ClusterState, reservations: &Reservations) -> Allocation {
+        let mut allocation = Allocation::default();
+        let Some(network) = &state.cluster_network else {
+            allocation.problems.push(Problem::NoClusterNetwork { name: CLUSTER_NETWORK_NAME });
+            return allocation;
+        };
+        match NetworkConfig::try_from(network.as_ref()) {
+            Ok(config) => {
+                allocation = self.subnets.plan(state, &config, reservations);
+                if config.plugin.has_vnids() {
+                    self.tenants.look_at(state);
+                    vnids::plan(state, &self.tenants, config.plugin, reservations, &mut allocation);
+                    egress_ips::plan(state, &self.tenants, &mut allocation);
+                }
             }
+            Err(invalid) => allocation.problems.push(Problem::Invalid(invalid)),
         }
-        Err(invalid) => allocation.problems.push(Problem::Invalid(invalid)),
+        allocation
     }
-    allocation
 }
 
 #[cfg(test)]

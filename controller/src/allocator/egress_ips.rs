@@ -10,23 +10,27 @@ use serde_json::json;
 
 use self::placement::{Host, Placement, place};
 use super::plan::{Action, Allocation, Change, Problem};
+use super::tenants::Tenants;
 use crate::api::{HostSubnet, Kind, NetNamespace, ObjectRef, Vnid, validate};
 use crate::cluster::ClusterState;
 
 /// Plans the `egressIPs` of every HostSubnet with `egressCIDRs`. Those without are left as somebody wrote them, and what they
 /// list is placed nowhere else.
-pub(super) fn plan(state: &ClusterState, allocation: &mut Allocation) {
+pub(super) fn plan(state: &ClusterState, tenants: &Tenants, allocation: &mut Allocation) {
     let mut hosts = BTreeMap::new();
     let mut manual = BTreeSet::new();
     for (name, object) in &state.host_subnets {
-        let goes = allocation.changes.iter().any(|change| {
-            change.object.kind == Kind::HostSubnet
-                && change.object.name == *name
-                && change.action == Action::Delete
-        });
-        if goes
+        let goes = || {
+            allocation.changes.iter().any(|change| {
+                change.object.kind == Kind::HostSubnet
+                    && change.object.name == *name
+                    && change.action == Action::Delete
+            })
+        };
+        // Those without, which are nearly all, are passed over first.
+        if (object.egress_cidrs.is_empty() && object.egress_ips.is_empty())
             || object.subnet.is_empty()
-            || (object.egress_cidrs.is_empty() && object.egress_ips.is_empty())
+            || goes()
         {
             continue;
         }
@@ -45,7 +49,7 @@ pub(super) fn plan(state: &ClusterState, allocation: &mut Allocation) {
             hosts.insert(name.as_str(), Host { cidrs, online, current });
         }
     }
-    let mut wanted = wanted(state, &mut allocation.problems);
+    let mut wanted = wanted(tenants, &mut allocation.problems);
     for ips in wanted.values_mut() {
         ips.retain(|ip| !manual.contains(ip));
     }
@@ -76,13 +80,9 @@ fn is_online(node: &Node) -> bool {
 
 /// What each namespace asks for, by its name. Of those that share a VNID the oldest that asks decides, as on the nodes. What
 /// several ask for is left out, and said.
-fn wanted<'a>(state: &'a ClusterState, problems: &mut Vec<Problem>) -> BTreeMap<&'a str, Vec<Ipv4Addr>> {
-    let mut asking: Vec<(&str, &NetNamespace)> = state
-        .net_namespaces
-        .iter()
-        .filter(|(_, object)| !object.egress_ips.is_empty())
-        .map(|(name, object)| (name.as_str(), object.as_ref()))
-        .collect();
+fn wanted<'a>(tenants: &'a Tenants, problems: &mut Vec<Problem>) -> BTreeMap<&'a str, Vec<Ipv4Addr>> {
+    let mut asking: Vec<(&str, &NetNamespace)> =
+        tenants.with_egress_ips().map(|(name, object)| (name.as_str(), object)).collect();
     asking.sort_by_key(|(name, object)| (object.metadata.creation_timestamp.clone(), *name));
     let mut vnids = BTreeSet::new();
     let mut wanted: BTreeMap<&str, Vec<Ipv4Addr>> = BTreeMap::new();

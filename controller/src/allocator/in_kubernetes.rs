@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, error, info, warn};
 
-use super::allocate_beside;
+use super::Allocator;
 use super::controller::{ControllerError, MOST_ROUNDS, report};
 use super::plan::{Action, Change, Notice, Problem};
 use super::reservations::Reservations;
@@ -86,6 +86,7 @@ struct Term<'a> {
     client: &'a Client,
     vitals: &'a Vitals,
     events: Events,
+    allocator: Allocator,
     config_maps: Api<ConfigMap>,
     /// The reservations as they stand in the ConfigMap, and its version.
     reservations: Reservations,
@@ -271,6 +272,7 @@ impl InKubernetes {
             client: &self.client,
             vitals: &self.vitals,
             events: Events::new(self.client.clone(), MANAGER, &self.election.identity, "Allocate"),
+            allocator: Allocator::default(),
             config_maps,
             reservations: Reservations::default(),
             version: found.and_then(|found| found.metadata.resource_version),
@@ -320,7 +322,7 @@ impl Term<'_> {
         let now = Timestamp::now().as_second();
         let mut reservations = self.reservations.clone();
         reservations.settle(state, now);
-        let mut allocation = allocate_beside(state, &reservations);
+        let mut allocation = self.allocator.allocate(state, &reservations);
         allocation.changes.truncate(BATCH);
         if reservations.note(state, &allocation.changes, now) {
             self.write(reservations).await?;

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use thiserror::Error;
 
 use super::plan::{Action, Allocation, Change, Notice, Problem};
+use super::tenants::Tenants;
 use super::vnids::Vnids;
 use crate::api::{
     CHANGE_NETWORK_ANNOTATION, GLOBAL_NAMESPACE, Kind, NetNamespace, ObjectRef, PluginMode, Vnid,
@@ -59,13 +60,14 @@ impl fmt::Display for ChangeNetwork {
 /// Plans every request, in the order of the names. Those of NetNamespaces that are `going` are of no interest.
 pub(super) fn plan(
     state: &ClusterState,
+    tenants: &Tenants,
     plugin: PluginMode,
     going: &BTreeSet<&str>,
     vnids: &mut Vnids<'_>,
     allocation: &mut Allocation,
 ) {
     let mut renumbered = BTreeSet::new();
-    for (name, object) in &state.net_namespaces {
+    for (name, object) in tenants.asking() {
         let annotations = object.metadata.annotations.as_ref();
         let Some(text) = annotations.and_then(|annotations| annotations.get(CHANGE_NETWORK_ANNOTATION))
         else {

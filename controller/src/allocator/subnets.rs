@@ -10,14 +10,58 @@ use serde_json::{Map, Value, json};
 
 use super::order::{AddressSet, FreeSubnets};
 use super::plan::{Action, Allocation, Change, Problem};
-use super::reservations::Reservations;
+use super::reservations::{Reservations, Reserved};
 use crate::api::{
     ASSIGN_SUBNET_ANNOTATION, HostSubnet, Kind, NODE_UID_ANNOTATION, NetworkConfig, ObjectRef, validate,
 };
-use crate::cluster::ClusterState;
+use crate::cluster::{ClusterState, Objects};
+
+/// The last plan, and what it was made from.
+#[derive(Debug, Default)]
+pub(super) struct Memory(Option<Made>);
+
+#[derive(Debug)]
+struct Made {
+    config: NetworkConfig,
+    nodes: Objects<String, Node>,
+    host_subnets: Objects<String, HostSubnet>,
+    reserved: BTreeMap<String, Reserved<Ipv4Net>>,
+    plan: Allocation,
+}
+
+impl Memory {
+    /// The plan for every HostSubnet, made anew only if something that it depends on has changed: most changes of a cluster
+    /// are of other kinds.
+    pub(super) fn plan(
+        &mut self,
+        state: &ClusterState,
+        config: &NetworkConfig,
+        reservations: &Reservations,
+    ) -> Allocation {
+        let holds = |made: &Made| {
+            made.config == *config
+                && made.nodes.is(&state.nodes)
+                && made.host_subnets.is(&state.host_subnets)
+                && made.reserved == reservations.subnets
+        };
+        if let Some(made) = self.0.as_ref().filter(|made| holds(made)) {
+            return made.plan.clone();
+        }
+        let mut allocation = Allocation::default();
+        plan(state, config, reservations, &mut allocation);
+        self.0 = Some(Made {
+            config: config.clone(),
+            nodes: state.nodes.clone(),
+            host_subnets: state.host_subnets.clone(),
+            reserved: reservations.subnets.clone(),
+            plan: allocation.clone(),
+        });
+        allocation
+    }
+}
 
 /// Plans every HostSubnet.
-pub(super) fn plan(
+fn plan(
     state: &ClusterState,
     config: &NetworkConfig,
     reservations: &Reservations,

@@ -79,8 +79,10 @@ fn vnids(state: &ClusterState, reservations: &Reservations) -> Vnids {
     let given = state.net_namespaces.values().map(|object| object.netid);
     let noted = reservations.vnids.values().map(|noted| noted.value);
     let all = Vnid::FIRST_ALLOCATABLE.get()..=Vnid::MAX.get();
-    let allocated =
-        given.chain(noted).filter(|netid| all.contains(netid)).collect::<BTreeSet<_>>().len() as u64;
+    let mut numbers: Vec<u32> = given.chain(noted).filter(|netid| all.contains(netid)).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    let allocated = numbers.len() as u64;
     Vnids { allocated, free: u64::from(all.end() - all.start() + 1).saturating_sub(allocated) }
 }
 

@@ -1,50 +1,39 @@
 //! NetNamespaces: one for each Namespace.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::OnceCell;
+use std::collections::BTreeSet;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use super::plan::{Action, Allocation, Change, Problem};
 use super::renumbering;
 use super::reservations::Reservations;
+use super::tenants::Tenants;
 use crate::api::{GLOBAL_NAMESPACE, Kind, NetNamespace, ObjectRef, PluginMode, Vnid};
 use crate::cluster::ClusterState;
 
 /// Plans every NetNamespace.
 pub(super) fn plan(
     state: &ClusterState,
+    tenants: &Tenants,
     plugin: PluginMode,
     reservations: &Reservations,
     allocation: &mut Allocation,
 ) {
-    let mut vnids = Vnids::new(state, reservations);
-    let mut going = BTreeSet::new();
-    for (name, object) in &state.net_namespaces {
-        if let Err(invalid) = Vnid::try_from(object.as_ref()) {
-            allocation.problems.push(Problem::Invalid(invalid));
-        }
-        let uid = state.namespaces.get(name).map(|namespace| namespace.metadata.uid.as_deref());
-        if let Some(owner) = owner(object)
-            && uid.is_none_or(|uid| uid.is_some_and(|uid| uid != owner.uid))
-        {
-            going.insert(name.as_str());
-            allocation.changes.push(Change {
-                object: ObjectRef::cluster(Kind::NetNamespace, name),
-                action: Action::Delete,
-                reason: "its Namespace is gone".to_owned(),
-                notice: None,
-            });
-        }
-    }
-    renumbering::plan(state, plugin, &going, &mut vnids, allocation);
+    let mut vnids = Vnids::new(tenants, reservations);
+    let invalid = tenants.invalid().filter_map(|(_, object)| Vnid::try_from(object).err());
+    allocation.problems.extend(invalid.map(Problem::Invalid));
+    let going: BTreeSet<&str> = tenants.going().map(|(name, _)| name.as_str()).collect();
+    allocation.changes.extend(going.iter().map(|name| Change {
+        object: ObjectRef::cluster(Kind::NetNamespace, *name),
+        action: Action::Delete,
+        reason: "its Namespace is gone".to_owned(),
+        notice: None,
+    }));
+    renumbering::plan(state, tenants, plugin, &going, &mut vnids, allocation);
 
-    let mut namespaces: Vec<_> = state
-        .namespaces
-        .iter()
-        .filter(|(name, namespace)| {
-            namespace.metadata.deletion_timestamp.is_none() && !state.net_namespaces.contains_key(*name)
-        })
-        .collect();
+    let mut namespaces: Vec<_> =
+        tenants.without().filter(|(_, namespace)| namespace.metadata.deletion_timestamp.is_none()).collect();
     namespaces.sort_by_key(|(name, namespace)| (namespace.metadata.creation_timestamp.clone(), *name));
     for (name, namespace) in namespaces {
         let vnid = if name == GLOBAL_NAMESPACE { Some(Vnid::GLOBAL) } else { vnids.take(name) };
@@ -76,41 +65,43 @@ fn owned_by(name: &str, uid: &str) -> OwnerReference {
     }
 }
 
-/// The Namespace that the object was made for, if it was made here.
-fn owner(object: &NetNamespace) -> Option<&OwnerReference> {
-    let owners = object.metadata.owner_references.iter().flatten();
-    owners.into_iter().find(|owner| owner.kind == Kind::Namespace.as_str() && owner.name == object.netname)
-}
-
 /// Who uses which VNID, and which are free.
 pub(super) struct Vnids<'a> {
-    /// Users of each VNID: names of NetNamespaces that have it, or that it was noted for.
-    users: BTreeMap<Vnid, BTreeSet<&'a str>>,
+    tenants: &'a Tenants,
     reservations: &'a Reservations,
+    /// Each VNID with the name of a NetNamespace that has it, or that it was noted for, in order. Most rounds never ask.
+    users: OnceCell<Vec<(Vnid, &'a str)>>,
     /// From here on none has been looked at.
     next: Option<Vnid>,
 }
 
 impl<'a> Vnids<'a> {
-    fn new(state: &'a ClusterState, reservations: &'a Reservations) -> Self {
-        let mut users: BTreeMap<Vnid, BTreeSet<&str>> = BTreeMap::new();
-        let noted = reservations.vnids.iter().map(|(name, noted)| (name, noted.value));
-        let seen = state.net_namespaces.iter().map(|(name, object)| (name, object.netid));
-        for (name, netid) in noted.chain(seen) {
-            if let Ok(vnid) = Vnid::try_from(netid) {
-                users.entry(vnid).or_default().insert(name);
-            }
-        }
-        // Nobody has these, but who had them may not know that yet.
-        for vnid in reservations.released.keys().filter_map(|netid| Vnid::try_from(*netid).ok()) {
-            users.entry(vnid).or_default();
-        }
-        Self { users, reservations, next: Some(Vnid::FIRST_ALLOCATABLE) }
+    fn new(tenants: &'a Tenants, reservations: &'a Reservations) -> Self {
+        Self { tenants, reservations, users: OnceCell::new(), next: Some(Vnid::FIRST_ALLOCATABLE) }
+    }
+
+    fn users(&self, vnid: Vnid) -> impl Iterator<Item = &'a str> {
+        let all = self.users.get_or_init(|| {
+            let noted = self.reservations.vnids.iter().map(|(name, noted)| (name, noted.value));
+            let mut all: Vec<_> = noted
+                .chain(self.tenants.netids())
+                .filter_map(|(name, netid)| Some((Vnid::try_from(netid).ok()?, name.as_str())))
+                .collect();
+            all.sort_unstable();
+            all
+        });
+        let from = all.partition_point(|(other, _)| *other < vnid);
+        all.iter().skip(from).take_while(move |(other, _)| *other == vnid).map(|(_, name)| *name)
+    }
+
+    fn is_free(&self, vnid: Vnid) -> bool {
+        // Nobody has those that were released, but who had them may not know that yet.
+        self.users(vnid).next().is_none() && !self.reservations.released.contains_key(&vnid.get())
     }
 
     /// Whether others than `name` have the VNID, or will.
     pub(super) fn is_shared(&self, vnid: Vnid, name: &str) -> bool {
-        self.users.get(&vnid).is_some_and(|users| users.iter().any(|user| *user != name))
+        self.users(vnid).any(|user| user != name)
     }
 
     /// A VNID for `name` alone: the one that was noted for it, else the lowest free one.
@@ -124,7 +115,7 @@ impl<'a> Vnids<'a> {
     fn lowest(&mut self) -> Option<Vnid> {
         while let Some(vnid) = self.next {
             self.next = vnid.next();
-            if !self.users.contains_key(&vnid) {
+            if self.is_free(vnid) {
                 return Some(vnid);
             }
         }
@@ -138,10 +129,11 @@ mod tests {
 
     #[test]
     fn the_lowest_free_vnid_until_none_is_left() {
-        let taken = [10, 11, 13].map(|number| (Vnid::try_from(number).unwrap(), BTreeSet::new()));
+        let taken = [10, 11, 13].map(|number| (Vnid::try_from(number).unwrap(), "b"));
         let reservations = Reservations::default();
-        let mut vnids =
-            Vnids { users: taken.into(), reservations: &reservations, next: Some(Vnid::FIRST_ALLOCATABLE) };
+        let tenants = Tenants::default();
+        let mut vnids = Vnids::new(&tenants, &reservations);
+        vnids.users = OnceCell::from(taken.to_vec());
         assert_eq!(vnids.take("a").map(Vnid::get), Some(12));
         assert_eq!(vnids.take("a").map(Vnid::get), Some(14));
         vnids.next = Some(Vnid::MAX);

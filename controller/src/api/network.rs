@@ -222,7 +222,7 @@ fn mtu(mtu: Option<u32>) -> Result<u16, Reason> {
 fn legacy_network(
     object: &ClusterNetwork,
     service: Option<Ipv4Net>,
-    faults: &mut Faults,
+    faults: &mut Faults<'_>,
 ) -> Vec<ClusterCidr> {
     if object.network.is_empty() {
         faults.push("clusterNetworks", Reason::Missing("list at least one CIDR with its hostSubnetLength"));
@@ -238,7 +238,7 @@ fn legacy_network(
 }
 
 /// The mirrors of the first entry: required of the object `default`, optional but whole for any other.
-fn check_mirrors(object: &ClusterNetwork, faults: &mut Faults) {
+fn check_mirrors(object: &ClusterNetwork, faults: &mut Faults<'_>) {
     let Some(first) = object.cluster_networks.first() else { return };
     let is_default = object.metadata.name.as_deref() == Some(CLUSTER_NETWORK_NAME);
     if !is_default && object.network.is_empty() && object.hostsubnetlength == 0 {
@@ -266,7 +266,7 @@ fn check_mirrors(object: &ClusterNetwork, faults: &mut Faults) {
     }
 }
 
-fn entries(object: &ClusterNetwork, service: Option<Ipv4Net>, faults: &mut Faults) -> Vec<ClusterCidr> {
+fn entries(object: &ClusterNetwork, service: Option<Ipv4Net>, faults: &mut Faults<'_>) -> Vec<ClusterCidr> {
     let mut valid: Vec<(String, ClusterCidr)> = Vec::new();
     for (i, item) in object.cluster_networks.iter().enumerate() {
         let fields = (format!("clusterNetworks[{i}].CIDR"), format!("clusterNetworks[{i}].hostSubnetLength"));
@@ -283,7 +283,7 @@ fn entry(
     (cidr_field, length_field): (&str, &str),
     earlier: &[(String, ClusterCidr)],
     service: Option<Ipv4Net>,
-    faults: &mut Faults,
+    faults: &mut Faults<'_>,
 ) -> Option<ClusterCidr> {
     let cidr = faults.take(cidr_field, required_net(cidr, "name a network"))?;
     let max = (32 - u32::from(cidr.prefix_len())).min(ClusterNetworkLimits::MAX_HOST_BITS);

@@ -97,7 +97,7 @@ pub fn host_subnet(object: &HostSubnet) -> Result<(), InvalidObject> {
 }
 
 /// What both forms have in common.
-fn fields(object: &HostSubnet) -> Faults {
+fn fields(object: &HostSubnet) -> Faults<'_> {
     let mut faults = Faults::of(Kind::HostSubnet, &object.metadata);
     validate::same_as_name(&mut faults, "host", &object.host, &object.metadata);
     faults.take("hostIP", validate::ipv4(&object.host_ip));

@@ -168,19 +168,21 @@ const MAX_NAME: usize = 253;
 const MAX_LABEL: usize = 63;
 
 /// Collects the faults of one object.
-pub(super) struct Faults {
-    object: ObjectRef,
+pub(super) struct Faults<'a> {
+    kind: Kind,
+    meta: &'a ObjectMeta,
     faults: Vec<Invalid>,
 }
 
-impl Faults {
-    pub(super) fn of(kind: Kind, meta: &ObjectMeta) -> Self {
-        let name = meta.name.clone().unwrap_or_default();
-        Self { object: ObjectRef { kind, namespace: meta.namespace.clone(), name }, faults: Vec::new() }
+impl<'a> Faults<'a> {
+    pub(super) fn of(kind: Kind, meta: &'a ObjectMeta) -> Self {
+        Self { kind, meta, faults: Vec::new() }
     }
 
     pub(super) fn push(&mut self, field: impl Into<String>, reason: impl Into<Reason>) {
-        self.faults.push(Invalid { object: self.object.clone(), field: field.into(), reason: reason.into() });
+        let name = self.meta.name.clone().unwrap_or_default();
+        let object = ObjectRef { kind: self.kind, namespace: self.meta.namespace.clone(), name };
+        self.faults.push(Invalid { object, field: field.into(), reason: reason.into() });
     }
 
     /// Takes a checked value, or notes why there is none.
@@ -339,7 +341,7 @@ fn is_dns_name(text: &str) -> bool {
 }
 
 /// Checks a field that repeats the object's name.
-pub(super) fn same_as_name(faults: &mut Faults, field: &str, value: &str, meta: &ObjectMeta) {
+pub(super) fn same_as_name(faults: &mut Faults<'_>, field: &str, value: &str, meta: &ObjectMeta) {
     let name = meta.name.as_deref().unwrap_or_default();
     if value != name {
         faults.push(

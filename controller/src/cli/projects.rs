@@ -159,7 +159,7 @@ impl Cluster {
     async fn namespaces(&self) -> anyhow::Result<BTreeMap<String, BTreeMap<String, String>>> {
         let namespaces: Vec<Namespace> = match self {
             Self::Dir(dir) => {
-                dir::load(dir)?.namespaces.into_values().map(|namespace| (*namespace).clone()).collect()
+                dir::load(dir)?.namespaces.values().map(|namespace| namespace.as_ref().clone()).collect()
             }
             Self::Kube(client) => {
                 let list = Api::<Namespace>::all(client.clone()).list(&ListParams::default()).await;

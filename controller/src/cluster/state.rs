@@ -1,6 +1,8 @@
 //! [`ClusterState`] and [`Object`].
 
 use std::collections::BTreeMap;
+use std::collections::btree_map;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use k8s_openapi::Metadata;
@@ -18,7 +20,69 @@ use crate::api::{
 /// Namespace and name of a namespaced object.
 pub type NamespacedName = (String, String);
 
-/// Every object that this system reads, at one moment. Cloning shares the objects.
+/// The objects of one kind, in order. A clone costs nothing: what it shares is copied when one of the two is changed, so a
+/// change of one object copies the table of its kind, and no other.
+#[derive(Clone, Debug)]
+pub struct Objects<K, T>(Arc<BTreeMap<K, Arc<T>>>);
+
+impl<K, T> Objects<K, T> {
+    /// Whether both are one table. Tables that are not may still have the same objects.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl<K, T> Default for Objects<K, T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<K: PartialEq, T: PartialEq> PartialEq for Objects<K, T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.is(other) || self.0 == other.0
+    }
+}
+
+impl<K, T> Deref for Objects<K, T> {
+    type Target = BTreeMap<K, Arc<T>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl<K: Clone, T> DerefMut for Objects<K, T> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
+impl<'a, K, T> IntoIterator for &'a Objects<K, T> {
+    type Item = (&'a K, &'a Arc<T>);
+    type IntoIter = btree_map::Iter<'a, K, Arc<T>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
+impl<K: Clone, T> IntoIterator for Objects<K, T> {
+    type Item = (K, Arc<T>);
+    type IntoIter = btree_map::IntoIter<K, Arc<T>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        Arc::unwrap_or_clone(self.0).into_iter()
+    }
+}
+
+impl<K: Ord, T> FromIterator<(K, Arc<T>)> for Objects<K, T> {
+    fn from_iter<I: IntoIterator<Item = (K, Arc<T>)>>(objects: I) -> Self {
+        Self(Arc::new(objects.into_iter().collect()))
+    }
+}
+
+/// Every object that this system reads, at one moment. Cloning shares the objects, and the tables that they are in.
 ///
 /// Objects that did not change keep their `Arc` from one state to the next, so [`Arc::ptr_eq`] is a quick test for
 /// "unchanged" (and not for "changed").
@@ -27,23 +91,23 @@ pub struct ClusterState {
     /// The ClusterNetwork named `default`.
     pub cluster_network: Option<Arc<ClusterNetwork>>,
     /// By name.
-    pub host_subnets: BTreeMap<String, Arc<HostSubnet>>,
+    pub host_subnets: Objects<String, HostSubnet>,
     /// By name.
-    pub net_namespaces: BTreeMap<String, Arc<NetNamespace>>,
+    pub net_namespaces: Objects<String, NetNamespace>,
     /// By name.
-    pub namespaces: BTreeMap<String, Arc<Namespace>>,
+    pub namespaces: Objects<String, Namespace>,
     /// By name.
-    pub nodes: BTreeMap<String, Arc<Node>>,
+    pub nodes: Objects<String, Node>,
     /// By namespace and name.
-    pub pods: BTreeMap<NamespacedName, Arc<Pod>>,
+    pub pods: Objects<NamespacedName, Pod>,
     /// By namespace and name.
-    pub services: BTreeMap<NamespacedName, Arc<Service>>,
+    pub services: Objects<NamespacedName, Service>,
     /// By namespace and name.
-    pub endpoint_slices: BTreeMap<NamespacedName, Arc<EndpointSlice>>,
+    pub endpoint_slices: Objects<NamespacedName, EndpointSlice>,
     /// By namespace and name.
-    pub network_policies: BTreeMap<NamespacedName, Arc<NetworkPolicy>>,
+    pub network_policies: Objects<NamespacedName, NetworkPolicy>,
     /// By namespace and name.
-    pub egress_network_policies: BTreeMap<NamespacedName, Arc<EgressNetworkPolicy>>,
+    pub egress_network_policies: Objects<NamespacedName, EgressNetworkPolicy>,
 }
 
 /// A JSON value does not have the form that its kind asks for.

@@ -182,4 +182,42 @@ proptest! {
         }
         prop_assert_eq!(one_by_one, at_once);
     }
+
+    /// An allocator that has seen what was before comes to what one comes to that has not.
+    #[test]
+    fn what_was_seen_before_changes_nothing(
+        mut now in states(),
+        other in states(),
+        steps in vec((0..7_u8, 0..20_u8), 1..40),
+    ) {
+        let mut allocator = Allocator::default();
+        let mut reservations = Reservations::default();
+        for (time, (step, number)) in steps.into_iter().enumerate() {
+            let name = format!("m{number}");
+            match step {
+                0 => now = after(&now, &allocate_beside(&now, &reservations)),
+                1 => drop(now.nodes.remove(&name)),
+                2 => drop(now.namespaces.remove(&name)),
+                3 => now.nodes.extend(other.nodes.get_key_value(&name).map(|(name, node)| (name.clone(), node.clone()))),
+                // Also one that is there already: another object of the same name.
+                4 => drop(now.insert(Object::from_value(Kind::Namespace, namespace(&name)).unwrap())),
+                5 => now.host_subnets = other.host_subnets.clone(),
+                _ => {
+                    if let Some(object) = now.net_namespaces.get_mut(&name) {
+                        let object = Arc::make_mut(object);
+                        let request = ["isolate", "global", "join:m1"][usize::from(number) % 3];
+                        object.metadata.annotations =
+                            Some([("pod.network.openshift.io/multitenant.change-network".into(), request.into())].into());
+                        object.egress_ips = vec![format!("192.168.1.{number}")];
+                    }
+                }
+            }
+            let time = time as i64;
+            reservations.settle(&now, time);
+            let allocation = allocator.allocate(&now, &reservations);
+            prop_assert_eq!(&allocation, &allocate_beside(&now, &reservations));
+            prop_assert_eq!(&allocation, &allocator.allocate(&now, &reservations));
+            reservations.note(&now, &allocation.changes, time);
+        }
+    }
 }

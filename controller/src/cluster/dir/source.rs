@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 
 use super::error::{DirError, Problem};
 use super::read::{Contents, Files, is_member};
-use crate::cluster::{ClusterState, Snapshot};
+use crate::cluster::{ClusterState, Objects, Snapshot};
 
 /// A burst of changes counts as one when it pauses for this long.
 const QUIET: Duration = Duration::from_millis(20);
@@ -143,10 +143,12 @@ impl Reader {
 
 /// The new state, with the old one's `Arc` for every object that is the same.
 fn reuse(mut new: ClusterState, old: &ClusterState) -> ClusterState {
-    use std::collections::BTreeMap;
-
-    fn keep<K: Ord, T: PartialEq>(new: &mut BTreeMap<K, Arc<T>>, old: &BTreeMap<K, Arc<T>>) {
-        for (key, object) in new {
+    fn keep<K: Clone + Ord, T: PartialEq>(new: &mut Objects<K, T>, old: &Objects<K, T>) {
+        if new == old {
+            new.clone_from(old);
+            return;
+        }
+        for (key, object) in new.iter_mut() {
             if let Some(same) = old.get(key).filter(|same| *same == object) {
                 *object = Arc::clone(same);
             }
