@@ -239,8 +239,9 @@ impl kube::runtime::utils::Backoff for Pauses {
     }
 }
 
-/// Keeps the picture, and shows it after every burst of changes once it is whole. To show it copies it, which in a large
-/// cluster takes milliseconds: while changes come in without a pause that may take half of the time, and no more.
+/// Keeps the picture, and shows it after every burst of changes once it is whole. The first change to a table that has been
+/// shown copies it, which in a large cluster takes milliseconds: while changes come in without a pause that may take half of the
+/// time, and no more.
 async fn follow<S>(
     mut picture: Picture,
     mut events: S,
@@ -252,8 +253,10 @@ async fn follow<S>(
     let mut not_before = Instant::now();
     while let Some(event) = events.next().await {
         let mut event = Some(event);
+        let mut busy = Duration::ZERO;
         // Whatever else has come in meanwhile, or comes in as long as the last copy is paid for, belongs to the same picture.
         while let Some((kind, result)) = event.take() {
+            let began = Instant::now();
             match result {
                 Ok(change) => {
                     if picture.recovered(kind) {
@@ -268,14 +271,13 @@ async fn follow<S>(
                     }
                 }
             }
+            busy += began.elapsed();
             event = timeout_at(not_before, events.next()).await.ok().flatten();
         }
-        let began = Instant::now();
         if let Some(snapshot) = picture.take_change() {
             newest.send_replace(Arc::new(snapshot));
             whole.send_replace(Some(()));
-            let done = Instant::now();
-            not_before = done + (done - began);
+            not_before = Instant::now() + busy;
         }
     }
 }
