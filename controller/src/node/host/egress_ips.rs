@@ -10,9 +10,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use futures::TryStreamExt;
 use ipnet::Ipv4Net;
-use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use nix::ifaddrs::getifaddrs;
 use nix::libc;
@@ -23,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::links::{LinkError, errno, network, open_error, step};
+use super::links::{LinkError, addresses, errno, network, open_error, step};
 
 /// `IFNAMSIZ` of linux/if.h without the zero at the end: also how long a label can be.
 const LABEL_LENGTH: usize = 15;
@@ -128,17 +126,6 @@ async fn place(
     *add.message_mut() = message;
     add.execute().await.map_err(|error| step(format!("add the address to {name}"), error).to_string())?;
     Ok(Some(format!("egress IP {ip} added to {name}")))
-}
-
-async fn addresses(netlink: &Handle) -> Result<Vec<AddressMessage>, LinkError> {
-    let all: Vec<AddressMessage> = netlink
-        .address()
-        .get()
-        .execute()
-        .try_collect()
-        .await
-        .map_err(|error| step("list the node's addresses".to_owned(), error))?;
-    Ok(all.into_iter().filter(|address| address.header.family == AddressFamily::Inet).collect())
 }
 
 fn is_ours(address: &AddressMessage) -> bool {

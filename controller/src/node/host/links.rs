@@ -387,14 +387,8 @@ pub async fn local_networks(but: &str) -> Result<Vec<LocalNetwork>, LinkError> {
         .filter_map(|link| Some((link.header.index, link_name(link)?)))
         .filter(|(_, name)| name != but)
         .collect();
-    let addresses: Vec<AddressMessage> = netlink
-        .address()
-        .get()
-        .execute()
-        .try_collect()
-        .await
-        .map_err(|error| step("list the node's addresses".to_owned(), error))?;
-    Ok(addresses
+    Ok(addresses(&netlink)
+        .await?
         .iter()
         .filter_map(|address| {
             let link = names.get(&address.header.index)?.clone();
@@ -419,6 +413,18 @@ pub(super) fn errno(error: &rtnetlink::Error) -> Option<i32> {
         rtnetlink::Error::NetlinkError(error) => error.to_io().raw_os_error(),
         _ => None,
     }
+}
+
+/// The node's IPv4 addresses, on whatever link.
+pub(super) async fn addresses(netlink: &Handle) -> Result<Vec<AddressMessage>, LinkError> {
+    let all: Vec<AddressMessage> = netlink
+        .address()
+        .get()
+        .execute()
+        .try_collect()
+        .await
+        .map_err(|error| step("list the node's addresses".to_owned(), error))?;
+    Ok(all.into_iter().filter(|address| address.header.family == AddressFamily::Inet).collect())
 }
 
 pub(super) fn step(step: String, error: rtnetlink::Error) -> LinkError {
