@@ -80,7 +80,7 @@ bench: deps target/os-ken/installed
 	$(CARGO) build --release --workspace --bins
 	$(CARGO) bench -p tests --bench cni_add --bench agent
 	$(CARGO) bench -p ovsdb --bench side_by_side
-	$(CARGO) bench -p openflow
+	$(CARGO) bench -p openflow --bench codec --bench switch
 	cd openflow/beside && $(CARGO) run -q --release
 	$(CARGO) bench -p flowtables --bench pipeline
 
