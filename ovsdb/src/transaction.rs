@@ -337,6 +337,7 @@ impl Transaction {
     }
 
     /// Takes back all but the first operations.
+    #[cfg(feature = "tokio")]
     pub(crate) fn truncate(&mut self, operations: usize) {
         self.operations.truncate(operations);
     }
