@@ -46,6 +46,9 @@ pub enum ControllerError {
     /// Another controller has begun to allocate.
     #[error("another controller allocates in this cluster")]
     Overtaken,
+    /// What was to be written is out of date.
+    #[error("a round took longer than the Lease lasts: it is begun anew with what is now")]
+    Stale,
     /// The election can't be held.
     #[error("can't take part in the election of the leader")]
     Election(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -57,6 +57,9 @@ const SEEN: Duration = Duration::from_secs(5);
 /// Pauses after a failure: the first, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
+/// How long a leader rests at most when nothing changes.
+const LONGEST_REST: Duration = Duration::from_secs(3600);
+
 /// Pause between attempts to join the election.
 const JOIN: Duration = Duration::from_secs(1);
 
@@ -92,6 +95,8 @@ struct Term<'a> {
     reservations: Reservations,
     version: Option<String>,
     identity: &'a str,
+    /// How long after the numbers were noted they may be written.
+    fresh: Duration,
 }
 
 impl InKubernetes {
@@ -233,7 +238,15 @@ impl InKubernetes {
             let round = match term.round(&snapshot.state).await {
                 // The reservations are still this controller's, and so is the picture: no reason to ask for all of it again.
                 Err(err @ ControllerError::Request { .. }) => {
-                    self.failed(&err, &mut pause).await;
+                    tokio::select! {
+                        biased;
+                        () = self.failed(&err, &mut pause) => {}
+                        // The others need not wait because one object is refused.
+                        changed = snapshots.changed() => {
+                            changed.map_err(|_| ControllerError::SourceEnded)?;
+                            tokio::time::sleep(RETRY.0).await;
+                        }
+                    }
                     continue;
                 }
                 round => round?,
@@ -252,7 +265,12 @@ impl InKubernetes {
                         term.events.publish(&about, EventType::Warning, problem.reason(), &note).await;
                     })
                     .await;
-                snapshots.changed().await.map_err(|_| ControllerError::SourceEnded)?;
+                // A number that rests becomes free without anything else happening.
+                let rests = reservations_end(&term.reservations);
+                match timeout_at(Instant::now() + rests, snapshots.changed()).await {
+                    Ok(changed) => changed.map_err(|_| ControllerError::SourceEnded)?,
+                    Err(_) => debug!("numbers that rested are free"),
+                }
             } else {
                 round.wait_until_seen(&mut snapshots).await?;
             }
@@ -277,6 +295,7 @@ impl InKubernetes {
             reservations: Reservations::default(),
             version: found.and_then(|found| found.metadata.resource_version),
             identity: &self.election.identity,
+            fresh: Duration::from_secs(self.election.lease_seconds.into()),
         };
         term.write(reservations.unwrap_or_default()).await?;
         Ok(term)
@@ -320,25 +339,32 @@ impl Term<'_> {
     /// Allocates what is missing in this state: notes the numbers, then writes the changes.
     async fn round(&mut self, state: &ClusterState) -> Result<Round, ControllerError> {
         let now = Timestamp::now().as_second();
+        // What has arrived is forgotten also if nothing is noted now: once its object is deleted the number is free.
+        self.reservations.settle(state, now);
         let mut reservations = self.reservations.clone();
-        reservations.settle(state, now);
+        let began = Instant::now();
         let mut allocation = self.allocator.allocate(state, &reservations);
         allocation.changes.truncate(BATCH);
         if reservations.note(state, &allocation.changes, now) {
             self.write(reservations).await?;
         }
-        let client = self.client;
+        let (client, until) = (self.client, began + self.fresh);
         let written: Vec<_> = stream::iter(allocation.changes)
             .map(|change| async move {
+                // Who was asleep for so long may no longer lead, and what it wanted to write may belong to somebody else.
+                if Instant::now() > until {
+                    return None;
+                }
                 let result = write(client, state, &change).await;
-                (change, result)
+                Some((change, result))
             })
             .buffer_unordered(IN_PARALLEL)
             .collect()
             .await;
+        let is_stale = written.iter().any(Option::is_none);
         let mut round = Round { written: Vec::new(), problems: allocation.problems };
         let mut failure = None;
-        for (change, result) in written {
+        for (change, result) in written.into_iter().flatten() {
             match result {
                 Ok(version) => {
                     info!(object = %change.object, "{change}");
@@ -356,7 +382,11 @@ impl Term<'_> {
                 Err(err) => failure = Some(request(change.to_string(), err)),
             }
         }
-        failure.map_or(Ok(round), Err)
+        match failure {
+            Some(failure) => Err(failure),
+            None if is_stale => Err(ControllerError::Stale),
+            None => Ok(round),
+        }
     }
 
     /// Tells whoever asked for a change that it is made, or why not.
@@ -368,6 +398,12 @@ impl Term<'_> {
         };
         self.events.publish(&about(state, &change.object), type_, reason, &change.reason).await;
     }
+}
+
+/// How long until the next of the numbers that rest is free.
+fn reservations_end(reservations: &Reservations) -> Duration {
+    let seconds = reservations.next_end(Timestamp::now().as_second());
+    seconds.map_or(LONGEST_REST, |seconds| Duration::from_secs(seconds.max(1)))
 }
 
 /// Pauses after failures in a row, each twice as long as the one before.
@@ -435,7 +471,10 @@ impl Written {
                 let version = object.and_then(|object| object.metadata().resource_version.clone());
                 version != *before
             }
-            Self::Gone { uid } => object.is_none_or(|object| object.metadata().uid != *uid),
+            // One that a finalizer keeps is as good as gone: it goes without another word.
+            Self::Gone { uid } => object.is_none_or(|object| {
+                object.metadata().uid != *uid || object.metadata().deletion_timestamp.is_some()
+            }),
         }
     }
 }

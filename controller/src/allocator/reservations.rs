@@ -64,16 +64,28 @@ impl Reservations {
 
     /// Forgets what has arrived, and what never will.
     pub fn settle(&mut self, state: &ClusterState, now: i64) {
-        let waits = |since: i64| now.saturating_sub(since) < ABANDONED;
+        // Noted by a clock that was ahead: from now on it waits as long as any other.
+        let waits = |since: &mut i64| {
+            *since = (*since).min(now);
+            now.saturating_sub(*since) < ABANDONED
+        };
         self.subnets.retain(|name, reserved| {
             let arrived = state.host_subnets.get(name).map(|object| object.subnet.as_str());
-            arrived != Some(reserved.value.to_string().as_str()) && waits(reserved.since)
+            arrived != Some(reserved.value.to_string().as_str()) && waits(&mut reserved.since)
         });
         self.vnids.retain(|name, reserved| {
             let arrived = state.net_namespaces.get(name).map(|object| object.netid);
-            arrived != Some(reserved.value) && waits(reserved.since)
+            arrived != Some(reserved.value) && waits(&mut reserved.since)
         });
-        self.released.retain(|_, since| waits(*since));
+        self.released.retain(|_, since| waits(since));
+    }
+
+    /// Seconds until the first of them is free again by itself; `None` if there are none.
+    pub(super) fn next_end(&self, now: i64) -> Option<u64> {
+        let subnets = self.subnets.values().map(|reserved| reserved.since);
+        let vnids = self.vnids.values().map(|reserved| reserved.since);
+        let first = subnets.chain(vnids).chain(self.released.values().copied()).min()?;
+        Some(u64::try_from(first.saturating_add(ABANDONED).saturating_sub(now)).unwrap_or(0))
     }
 
     /// Notes the numbers that these changes give to objects of `state`, and those that they take away; whether there was one
@@ -165,7 +177,19 @@ mod tests {
 
         reservations.settle(&state, 1000 + ABANDONED - 1);
         assert_eq!(reservations.len(), 2);
+        assert_eq!(reservations.next_end(1002), Some(298));
         reservations.settle(&state, 1000 + ABANDONED);
+        assert!(reservations.is_empty());
+        assert_eq!(reservations.next_end(1300), None);
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_holds_nothing_for_ever() {
+        let mut reservations = Reservations::default();
+        reservations.note(&ClusterState::default(), &changes(), i64::MAX);
+        reservations.settle(&ClusterState::default(), 1000);
+        assert_eq!((reservations.len(), reservations.next_end(1000)), (3, Some(300)));
+        reservations.settle(&ClusterState::default(), 1000 + ABANDONED);
         assert!(reservations.is_empty());
     }
 

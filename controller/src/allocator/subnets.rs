@@ -76,7 +76,8 @@ fn plan(
     let mut planner = Planner { config, existing, free, reservations, allocation };
 
     for (name, object) in &state.host_subnets {
-        if !state.nodes.contains_key(name) && node_uid(object).is_some() {
+        let is_deleted = object.metadata.deletion_timestamp.is_some();
+        if !state.nodes.contains_key(name) && node_uid(object).is_some() && !is_deleted {
             planner.delete(name);
         }
     }

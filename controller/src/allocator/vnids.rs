@@ -24,8 +24,10 @@ pub(super) fn plan(
     let invalid = tenants.invalid().filter_map(|(_, object)| Vnid::try_from(object).err());
     allocation.problems.extend(invalid.map(Problem::Invalid));
     let going: BTreeSet<&str> = tenants.going().map(|(name, _)| name.as_str()).collect();
-    allocation.changes.extend(going.iter().map(|name| Change {
-        object: ObjectRef::cluster(Kind::NetNamespace, *name),
+    // One that a finalizer keeps needs no second deletion.
+    let there = tenants.going().filter(|(_, object)| object.metadata.deletion_timestamp.is_none());
+    allocation.changes.extend(there.map(|(name, _)| Change {
+        object: ObjectRef::cluster(Kind::NetNamespace, name),
         action: Action::Delete,
         reason: "its Namespace is gone".to_owned(),
         notice: None,

@@ -5,7 +5,7 @@ use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tracing::debug;
 
-/// Longest text of an event, in characters; the API server refuses more than 1024 bytes.
+/// Longest text of an event, in bytes; the API server refuses more than 1024.
 const MOST_OF_A_NOTE: usize = 1000;
 
 /// Writes events under the name of a program.
@@ -30,7 +30,7 @@ impl Events {
         let event = Event {
             type_,
             reason: reason.to_owned(),
-            note: Some(note.chars().take(MOST_OF_A_NOTE).collect()),
+            note: Some(note[..note.floor_char_boundary(MOST_OF_A_NOTE)].to_owned()),
             action: self.action.to_owned(),
             secondary: None,
         };
