@@ -91,7 +91,7 @@ struct Term<'a> {
     events: Events,
     allocator: Allocator,
     config_maps: Api<ConfigMap>,
-    /// The reservations as they stand in the ConfigMap, and its version.
+    /// The reservations as they stand in the ConfigMap, but those that have ended since it was written; and its version.
     reservations: Reservations,
     version: Option<String>,
     identity: &'a str,
