@@ -24,6 +24,8 @@ const PODS: usize = 200;
 const AT_ONCE: usize = 20;
 /// For 15 to 27 ms, as measured here, after a link was removed the kernel keeps from links whoever asks for another.
 const PAUSE: Duration = Duration::from_millis(50);
+/// After this the kernel has removed the namespaces of all pods.
+const CLEANED_UP: Duration = Duration::from_secs(3);
 /// Ports made without us, for comparison.
 const BARE: usize = 20;
 const PEER: &str = "/usr/lib/cni";
@@ -40,13 +42,14 @@ fn main() -> anyhow::Result<()> {
     let add = |pod: &Sandbox| pod.succeed("ADD", &agent);
     let del = |pod: &Sandbox| pod.succeed("DEL", &agent);
 
-    let pods: Vec<Sandbox> = (0..PODS).map(|n| Sandbox::new(&lab, n)).collect::<anyhow::Result<_>>()?;
+    let pods = sandboxes(&lab)?;
     report("plugin alone (VERSION)", times(&pods, |pod| pod.succeed("VERSION", &agent))?);
     let before = Spent::of(&lab)?;
     let (adds, dels) = pairs(&pods, add, del)?;
     report("ADD, no other pod there", adds);
     report("DEL, no other pod there", dels);
     before.tell(&lab)?;
+    let pods = replaced(&lab, pods)?;
     let before = Spent::of(&lab)?;
     report("ADD, one at a time, all pods stay", times(&pods, add)?);
     before.tell(&lab)?;
@@ -54,12 +57,16 @@ fn main() -> anyhow::Result<()> {
     let before = Spent::of(&lab)?;
     report("DEL, one at a time", times(&pods, del)?);
     before.tell(&lab)?;
+    let pods = replaced(&lab, pods)?;
+    let before = Spent::of(&lab)?;
     let start = Instant::now();
     report(&format!("ADD, {AT_ONCE} at a time"), parallel(&pods, add)?);
     println!("  {:.0} pods a second", PODS as f64 / start.elapsed().as_secs_f64());
+    before.tell(&lab)?;
     let start = Instant::now();
     report(&format!("DEL, {AT_ONCE} at a time"), parallel(&pods, del)?);
     println!("  {:.0} pods a second", PODS as f64 / start.elapsed().as_secs_f64());
+    let pods = replaced(&lab, pods)?;
 
     let ns = NetNs::open(&node)?;
     let leases = tempfile::tempdir()?;
@@ -77,6 +84,17 @@ fn main() -> anyhow::Result<()> {
     println!("  {:.0} pods a second", PODS as f64 / start.elapsed().as_secs_f64());
     parallel(&pods, peer("DEL"))?;
     Ok(())
+}
+
+fn sandboxes(lab: &Lab) -> anyhow::Result<Vec<Sandbox>> {
+    (0..PODS).map(|n| Sandbox::new(lab, n)).collect()
+}
+
+/// As a runtime gives each pod: no call gets a namespace that another has left something in.
+fn replaced(lab: &Lab, pods: Vec<Sandbox>) -> anyhow::Result<Vec<Sandbox>> {
+    drop(pods);
+    std::thread::sleep(CLEANED_UP);
+    sandboxes(lab)
 }
 
 /// What Open vSwitch and the kernel take for a port alone, on the same switch beside all the pods: a veth pair by ip(8), and
