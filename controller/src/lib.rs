@@ -22,13 +22,36 @@ pub mod metrics;
 pub mod node;
 pub mod view;
 
-/// The error and its causes in one text; a cause that an error above it has quoted already is not said again.
+/// The error and its causes in one text; a cause that an error above it has quoted already is not said again, and of what an
+/// API server answered only its message is.
 #[must_use]
-pub fn causes(error: &dyn std::error::Error) -> String {
-    let chain = std::iter::successors(error.source(), |cause| cause.source());
-    chain.map(ToString::to_string).fold(error.to_string(), |text, cause| {
-        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
-    })
+pub fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    for cause in std::iter::successors(Some(error), |cause| cause.source()) {
+        let said = cause.to_string();
+        if let Some(status) = answer(cause) {
+            let message = if status.message.is_empty() { &status.reason } else { &status.message };
+            text = text.replace(&said, message);
+            if !text.contains(message) {
+                text = format!("{text}: {message}");
+            }
+            // What is below says the same once more.
+            break;
+        }
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+    }
+    text
+}
+
+/// What an API server answered instead of doing what it was asked for, if that is what this error is about.
+fn answer<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a ::kube::core::Status> {
+    let boxed = error.downcast_ref::<Box<::kube::Error>>().map(AsRef::as_ref);
+    match error.downcast_ref::<::kube::Error>().or(boxed)? {
+        ::kube::Error::Api(status) => Some(status),
+        _ => None,
+    }
 }
 
 /// [`causes`] of an error of any type.
@@ -39,11 +62,35 @@ pub fn describe(error: &anyhow::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::describe;
+    use ::kube::core::Status;
+
+    use super::{causes, describe};
+    use crate::allocator::ControllerError;
 
     #[test]
     fn errors_are_said_once() {
         let error = anyhow::anyhow!("cause").context("step: cause").context("what");
         assert_eq!(describe(&error), "what: step: cause");
+    }
+
+    #[test]
+    fn an_api_server_is_quoted_without_its_form() {
+        let status = || {
+            let status = Status {
+                code: 404,
+                message: "namespaces \"x\" not found".into(),
+                reason: "NotFound".into(),
+                ..Status::default()
+            };
+            ::kube::Error::Api(Box::new(status))
+        };
+        assert_eq!(causes(&status()), "namespaces \"x\" not found");
+        // With the error itself as cause, in a box, and quoted by what is above.
+        let error = anyhow::Error::new(status()).context("can't list");
+        assert_eq!(describe(&error), "can't list: namespaces \"x\" not found");
+        let boxed = ControllerError::Request { action: "list".into(), source: Box::new(status()) };
+        assert_eq!(causes(&boxed), "can't list: namespaces \"x\" not found");
+        let quoted = ::kube::runtime::watcher::Error::WatchFailed(status());
+        assert_eq!(causes(&quoted), "watch stream failed: namespaces \"x\" not found");
     }
 }

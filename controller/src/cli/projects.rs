@@ -118,7 +118,7 @@ impl ProjectArgs {
         // All that is wrong at once, before anything is changed.
         let mut wrong = Vec::new();
         if let Err(error) = cluster.plugin().await {
-            wrong.push(format!("{error:#}"));
+            wrong.push(crate::describe(&error));
         }
         let target = match &request {
             ChangeNetwork::Join(to) => Some(to),
@@ -227,7 +227,7 @@ impl Cluster {
             };
             match asked {
                 Ok(()) => waiting.push(project.as_str()),
-                Err(error) => fail(project, &format!("{error:#}")),
+                Err(error) => fail(project, &crate::describe(&error)),
             }
         }
         let deadline = Instant::now() + PATIENCE;
@@ -239,9 +239,9 @@ impl Cluster {
                     Ok(object) if is_asking(&object) => left.push(project),
                     Ok(object) => match self.check(request, &object).await {
                         Ok(()) => print(&format!("NetNamespace {project}: VNID {}", object.netid))?,
-                        Err(error) => fail(project, &format!("{error:#}")),
+                        Err(error) => fail(project, &crate::describe(&error)),
                     },
-                    Err(error) => fail(project, &format!("{error:#}")),
+                    Err(error) => fail(project, &crate::describe(&error)),
                 }
             }
             waiting = left;
