@@ -30,7 +30,7 @@ impl Events {
         let event = Event {
             type_,
             reason: reason.to_owned(),
-            note: Some(note[..note.floor_char_boundary(MOST_OF_A_NOTE)].to_owned()),
+            note: Some(cut(note).to_owned()),
             action: self.action.to_owned(),
             secondary: None,
         };
@@ -39,5 +39,25 @@ impl Events {
         if let Err(error) = recorder.publish(&event, about).await {
             debug!(object = ?about.name, "no event written: {}", crate::causes(&error));
         }
+    }
+}
+
+/// As much of a note as an event may have.
+fn cut(note: &str) -> &str {
+    &note[..note.floor_char_boundary(MOST_OF_A_NOTE)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_note_ends_with_a_whole_character() {
+        // Three bytes each: neither 1000 nor 1024 is a boundary.
+        let long = "€".repeat(400);
+        assert_eq!(cut(&long), "€".repeat(333));
+        assert_eq!(cut(&format!("a{long}")).len(), 1 + 999);
+        let fits = "x".repeat(MOST_OF_A_NOTE);
+        assert_eq!((cut(&fits), cut("")), (fits.as_str(), ""));
     }
 }
