@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ipnet::Ipv4Net;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
 use crate::api::validate::overlap;
+use crate::cluster::Objects;
 
 /// What the existing HostSubnet of a machine is like.
 #[derive(Clone, Debug)]
@@ -183,41 +185,69 @@ proptest! {
         prop_assert_eq!(one_by_one, at_once);
     }
 
-    /// An allocator that has seen what was before comes to what one comes to that has not.
+    /// An allocator that has seen what was before comes to what one comes to that has not: objects come, go and come back, as
+    /// what they were or as others of the same name, one by one or all at once, in networks that change.
     #[test]
     fn what_was_seen_before_changes_nothing(
-        mut now in states(),
-        other in states(),
-        steps in vec((0..7_u8, 0..20_u8), 1..40),
+        pool in [states(), states(), states()],
+        steps in vec((0..16_u8, 0..20_u8, 0..3_usize), 1..50),
     ) {
+        let mut now = pool[0].clone();
         let mut allocator = Allocator::default();
         let mut reservations = Reservations::default();
-        for (time, (step, number)) in steps.into_iter().enumerate() {
+        for (time, (step, number, which)) in steps.into_iter().enumerate() {
             let name = format!("m{number}");
+            let other = &pool[which];
             match step {
                 0 => now = after(&now, &allocate_beside(&now, &reservations)),
                 1 => drop(now.nodes.remove(&name)),
                 2 => drop(now.namespaces.remove(&name)),
-                3 => now.nodes.extend(other.nodes.get_key_value(&name).map(|(name, node)| (name.clone(), node.clone()))),
-                // Also one that is there already: another object of the same name.
-                4 => drop(now.insert(Object::from_value(Kind::Namespace, namespace(&name)).unwrap())),
-                5 => now.host_subnets = other.host_subnets.clone(),
-                _ => {
-                    if let Some(object) = now.net_namespaces.get_mut(&name) {
-                        let object = Arc::make_mut(object);
-                        let request = ["isolate", "global", "join:m1"][usize::from(number) % 3];
-                        object.metadata.annotations =
-                            Some([("pod.network.openshift.io/multitenant.change-network".into(), request.into())].into());
-                        object.egress_ips = vec![format!("192.168.1.{number}")];
-                    }
-                }
+                3 => drop(now.net_namespaces.remove(&name)),
+                4 => drop(now.host_subnets.remove(&name)),
+                5 => take(&mut now.nodes, &other.nodes, &name),
+                6 => take(&mut now.namespaces, &other.namespaces, &name),
+                7 => take(&mut now.net_namespaces, &other.net_namespaces, &name),
+                8 => take(&mut now.host_subnets, &other.host_subnets, &name),
+                9 => now = other.clone(),
+                10 => now.cluster_network = None,
+                11 => now.cluster_network.clone_from(&other.cluster_network),
+                12 => if let Some(network) = &mut now.cluster_network {
+                    let plugin = ["redhat/openshift-ovs-subnet", MULTITENANT, "nonsense"][which];
+                    plugin.clone_into(&mut Arc::make_mut(network).plugin_name);
+                },
+                13 => if let Some(object) = now.namespaces.get_mut(&name) {
+                    Arc::make_mut(object).metadata.uid = Some(format!("u{which}"));
+                },
+                14 => if let Some(object) = now.net_namespaces.get_mut(&name) {
+                    let object = Arc::make_mut(object);
+                    object.netid = [0, 8_400_000, u32::MAX][which];
+                    let owner = OwnerReference { kind: "Namespace".into(), uid: format!("u{}", number % 3), name, ..OwnerReference::default() };
+                    object.metadata.owner_references = Some(vec![owner]);
+                },
+                _ => if let Some(object) = now.net_namespaces.get_mut(&name) {
+                    let object = Arc::make_mut(object);
+                    let request = ["isolate", "global", "join:m1"][which];
+                    object.metadata.annotations =
+                        Some([("pod.network.openshift.io/multitenant.change-network".into(), request.into())].into());
+                    object.egress_ips = vec![format!("192.168.1.{number}")];
+                },
             }
-            let time = time as i64;
+            // Numbers that are noted and never seen are free again on the way.
+            let time = 50 * time as i64;
             reservations.settle(&now, time);
             let allocation = allocator.allocate(&now, &reservations);
             prop_assert_eq!(&allocation, &allocate_beside(&now, &reservations));
             prop_assert_eq!(&allocation, &allocator.allocate(&now, &reservations));
-            reservations.note(&now, &allocation.changes, time);
+            if which > 0 {
+                reservations.note(&now, &allocation.changes, time);
+            }
         }
+    }
+}
+
+/// Puts the very object of another table into this one, if it has one of that name.
+fn take<T>(table: &mut Objects<String, T>, other: &Objects<String, T>, name: &str) {
+    if let Some(object) = other.get(name) {
+        table.insert(name.to_owned(), object.clone());
     }
 }
