@@ -10,6 +10,8 @@ mod allocation;
 mod connection;
 #[path = "kube/egress.rs"]
 mod egress;
+#[path = "kube/hindrances.rs"]
+mod hindrances;
 #[path = "kube/install.rs"]
 mod install;
 #[path = "kube/objects.rs"]
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         install::TESTS,
         objects::TESTS,
         allocation::TESTS,
+        hindrances::TESTS,
         projects::TESTS,
         egress::TESTS,
         agents::TESTS,

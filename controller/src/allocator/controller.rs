@@ -1,6 +1,7 @@
 //! [`Controller`]: runs the allocator against a cluster.
 
 use std::future::Future;
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::task::JoinError;
@@ -46,9 +47,30 @@ pub enum ControllerError {
     /// Another controller has begun to allocate.
     #[error("another controller allocates in this cluster")]
     Overtaken,
-    /// What was to be written is out of date.
-    #[error("a round took longer than the Lease lasts: it is begun anew with what is now")]
-    Stale,
+    /// What was still to be written is out of date.
+    #[error(
+        "a round took longer than {limit:?}, and another controller may allocate: what it had not written yet is worked out again"
+    )]
+    Stale {
+        /// How long a round may take.
+        limit: Duration,
+    },
+    /// The API server refuses changes; all others are made.
+    #[error("not everything is allocated: {0}")]
+    Refused(String),
+    /// The numbers on their way into objects can't be read.
+    #[error(
+        "key {key} of ConfigMap {name} is damaged, and nothing is allocated until it is mended; it may be deleted five minutes \
+         after the last controller that allocated"
+    )]
+    Reservations {
+        /// The ConfigMap.
+        name: &'static str,
+        /// Its key.
+        key: &'static str,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
     /// The election can't be held.
     #[error("can't take part in the election of the leader")]
     Election(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -84,7 +84,7 @@ impl InDirectory {
                 if allocation.changes.is_empty() {
                     // Only now: a problem may solve itself as deletions make room.
                     let usage = Usage::of(&snapshot.state, &Reservations::default());
-                    self.vitals.round_done(began.elapsed(), usage, Some(&allocation.problems));
+                    self.vitals.round_done(began.elapsed(), usage, Some(&allocation.problems), None);
                     report(&mut known, allocation.problems);
                 } else if let Err(err) = self.round().await {
                     let why = crate::causes(&err);
@@ -114,7 +114,7 @@ impl InDirectory {
                 info!(object = %change.object, "{change}");
                 vitals.changed(change);
             }
-            vitals.round_done(began.elapsed(), usage, None);
+            vitals.round_done(began.elapsed(), usage, None, None);
             Ok(allocation)
         })
         .await?

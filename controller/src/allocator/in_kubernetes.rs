@@ -6,9 +6,11 @@
 //! the cluster: every number that a predecessor wrote is seen in the list, and every one that it may still write is noted
 //! in the object.
 
+mod refusals;
 mod term;
 
 use std::future::Future;
+use std::ops::Range;
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
@@ -21,7 +23,7 @@ use kube_lease_manager::{LeaseCreateMode, LeaseManager, LeaseManagerBuilder};
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, error, info, warn};
 
-use self::term::{IN_PARALLEL, SEEN, Term, about, reservations_end};
+use self::term::{IN_PARALLEL, SEEN, Term, about};
 use super::controller::{ControllerError, MOST_ROUNDS, report};
 use super::plan::Problem;
 use super::status::Vitals;
@@ -64,16 +66,27 @@ impl InKubernetes {
     /// Allocates until nothing is left to do, elected or not, and returns what stands in the way of the rest.
     ///
     /// # Errors
-    /// The API server refuses, or the cluster doesn't settle.
+    /// The API server refuses something, and all else is done; or the cluster doesn't settle.
     pub async fn once(&self) -> Result<Vec<Problem>, ControllerError> {
+        let mut rounds = 0..MOST_ROUNDS;
+        loop {
+            match self.settle(&mut rounds).await {
+                Err(err @ ControllerError::Stale { .. }) => warn!("{err}"),
+                result => return result,
+            }
+        }
+    }
+
+    /// Allocates until nothing is left to do, in no more rounds than these.
+    async fn settle(&self, rounds: &mut Range<usize>) -> Result<Vec<Problem>, ControllerError> {
         let mut term = Term::begin(self).await?;
         let source = KubeSource::open(&self.client, &Interest::Controller).await;
         let mut snapshots = source.watch();
-        for _ in 0..MOST_ROUNDS {
+        for _ in rounds {
             let snapshot = snapshots.borrow_and_update().clone();
             let round = term.round(&snapshot.state).await?;
             if round.is_idle() {
-                return Ok(round.problems);
+                return term.refused().map_or(Ok(round.problems), |text| Err(ControllerError::Refused(text)));
             }
             round.wait_until_seen(&mut snapshots).await?;
         }
@@ -171,6 +184,21 @@ impl InKubernetes {
                 pause = Pause::default();
             }
             self.failed(&err, &mut pause).await;
+            self.stand_back().await;
+        }
+    }
+
+    /// Waits as long as another holds the Lease. Who was asleep may not know yet that it no longer leads, and would take the
+    /// reservations from who does.
+    async fn stand_back(&self) {
+        let leases: Api<Lease> = Api::namespaced(self.client.clone(), &self.election.namespace);
+        // A Lease that can't be read says nothing: the reservations are safe without it.
+        while let Ok(Some(lease)) = leases.get_opt(LEASE).await
+            && let Some(holder) = lease.spec.and_then(|spec| spec.holder_identity)
+            && holder != self.election.identity
+        {
+            debug!("{holder} leads");
+            tokio::time::sleep(JOIN).await;
         }
     }
 
@@ -194,15 +222,7 @@ impl InKubernetes {
             let round = match term.round(&snapshot.state).await {
                 // The reservations are still this controller's, and so is the picture: no reason to ask for all of it again.
                 Err(err @ ControllerError::Request { .. }) => {
-                    tokio::select! {
-                        biased;
-                        () = self.failed(&err, &mut pause) => {}
-                        // The others need not wait because one object is refused.
-                        changed = snapshots.changed() => {
-                            changed.map_err(|_| ControllerError::SourceEnded)?;
-                            tokio::time::sleep(RETRY.0).await;
-                        }
-                    }
+                    self.failed(&err, &mut pause).await;
                     continue;
                 }
                 round => round?,
@@ -210,7 +230,7 @@ impl InKubernetes {
             pause = Pause::default();
             let settled = round.is_idle().then_some(round.problems.as_slice());
             let usage = Usage::of(&snapshot.state, &term.reservations);
-            self.vitals.round_done(began.elapsed(), usage, settled);
+            self.vitals.round_done(began.elapsed(), usage, settled, term.refused());
             if round.is_idle() {
                 // Only now: a problem may solve itself as deletions make room.
                 let (term, state) = (&term, &snapshot.state);
@@ -221,11 +241,10 @@ impl InKubernetes {
                         term.events.publish(&about, EventType::Warning, problem.reason(), &note).await;
                     })
                     .await;
-                // A number that rests becomes free without anything else happening.
-                let rests = reservations_end(&term.reservations);
-                match timeout_at(Instant::now() + rests, snapshots.changed()).await {
+                // A number that rests becomes free, and what was refused is tried again, without anything else happening.
+                match timeout_at(Instant::now() + term.rest(), snapshots.changed()).await {
                     Ok(changed) => changed.map_err(|_| ControllerError::SourceEnded)?,
-                    Err(_) => debug!("numbers that rested are free"),
+                    Err(_) => debug!("time to look again"),
                 }
             } else {
                 round.wait_until_seen(&mut snapshots).await?;

@@ -16,7 +16,7 @@ use crate::cluster::{ClusterState, Object};
 
 /// Seconds after which a number is free again that was noted but never seen at its object. No request takes as long, so
 /// none that a dead controller left under way can bring it up later.
-const ABANDONED: i64 = 300;
+pub(super) const ABANDONED: i64 = 300;
 
 /// Numbers on their way into objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,30 +88,29 @@ impl Reservations {
         Some(u64::try_from(first.saturating_add(ABANDONED).saturating_sub(now)).unwrap_or(0))
     }
 
-    /// Notes the numbers that these changes give to objects of `state`, and those that they take away; whether there was one
-    /// that was not noted yet.
+    /// Notes the numbers that these changes give to objects of `state`, and those that they take away; whether there are any.
+    ///
+    /// One that was noted before is noted again. It may have been free meanwhile for others, to whom only the object that holds
+    /// these notes can tell: whoever gives a number must have replaced that right before.
     pub fn note(&mut self, state: &ClusterState, changes: &[Change], now: i64) -> bool {
-        let mut news = false;
+        let mut any = false;
         for change in changes {
             let name = &change.object.name;
             let (subnet, vnid) = given(change);
-            if let Some(value) = subnet.filter(|value| self.subnet(name) != Some(*value)) {
+            any |= subnet.is_some() || vnid.is_some();
+            if let Some(value) = subnet {
                 self.subnets.insert(name.clone(), Reserved { value, since: now });
-                news = true;
             }
-            if let Some(value) =
-                vnid.filter(|value| self.vnids.get(name).map(|known| known.value) != Some(*value))
-            {
+            if let Some(value) = vnid {
                 self.vnids.insert(name.clone(), Reserved { value, since: now });
                 if let Some(old) = state.net_namespaces.get(name).map(|object| object.netid)
                     && old >= Vnid::FIRST_ALLOCATABLE.get()
                 {
                     self.released.insert(old, now);
                 }
-                news = true;
             }
         }
-        news
+        any
     }
 }
 
@@ -165,7 +164,7 @@ mod tests {
     fn a_number_is_noted_until_it_is_seen() {
         let mut reservations = Reservations::default();
         assert!(reservations.note(&ClusterState::default(), &changes(), 1000));
-        assert!(!reservations.note(&ClusterState::default(), &changes(), 1001), "nothing new");
+        assert!(!reservations.note(&ClusterState::default(), &[], 1000), "no number");
         assert_eq!(reservations.len(), 3);
 
         let mut state = ClusterState::default();
@@ -181,6 +180,15 @@ mod tests {
         reservations.settle(&state, 1000 + ABANDONED);
         assert!(reservations.is_empty());
         assert_eq!(reservations.next_end(1300), None);
+    }
+
+    #[test]
+    fn a_number_that_is_given_again_is_noted_again() {
+        let mut reservations = Reservations::default();
+        reservations.note(&ClusterState::default(), &changes(), 1000);
+        assert!(reservations.note(&ClusterState::default(), &changes()[..1], 1000 + ABANDONED - 1));
+        reservations.settle(&ClusterState::default(), 1000 + ABANDONED);
+        assert_eq!((reservations.len(), reservations.subnet("a")), (1, "10.128.0.0/23".parse().ok()));
     }
 
     #[test]

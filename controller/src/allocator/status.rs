@@ -32,7 +32,7 @@ pub struct Status {
     pub leads: bool,
     /// Since it leads, it has found nothing left to do once.
     pub settled: bool,
-    /// Why the last round of allocation failed.
+    /// What failed in the last round of allocation, and why.
     pub failure: Option<String>,
     /// Objects that can't be given what they need.
     pub problems: Vec<Problem>,
@@ -109,12 +109,20 @@ impl Vitals {
         self.changes.get_or_create(&Changed { kind: change.object.kind.as_str(), change: what }).inc();
     }
 
-    /// A round of allocation is done. Its problems count when nothing is left to do: before, they may solve themselves.
-    pub(super) fn round_done(&self, took: Duration, usage: Usage, settled: Option<&[Problem]>) {
-        self.rounds.get_or_create(&Outcome { result: "success" }).inc();
+    /// A round of allocation is done. Its problems count when nothing is left to do: before, they may solve themselves. What is
+    /// `refused` makes it a failed one.
+    pub(super) fn round_done(
+        &self,
+        took: Duration,
+        usage: Usage,
+        settled: Option<&[Problem]>,
+        refused: Option<String>,
+    ) {
+        let result = if refused.is_some() { "failure" } else { "success" };
+        self.rounds.get_or_create(&Outcome { result }).inc();
         self.round.observe(took.as_secs_f64());
         self.status.send_modify(|status| {
-            status.failure = None;
+            status.failure = refused;
             status.usage = usage;
             if let Some(problems) = settled {
                 status.settled = true;

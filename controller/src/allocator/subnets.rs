@@ -189,7 +189,9 @@ impl Planner<'_> {
     }
 
     fn take_subnet(&mut self, object: ObjectRef) -> Option<Ipv4Net> {
-        let subnet = self.reservations.subnet(&object.name).or_else(|| self.free.take());
+        let noted = self.reservations.subnet(&object.name);
+        let noted = noted.filter(|subnet| self.is_only_for(&object.name, subnet));
+        let subnet = noted.or_else(|| self.free.take());
         if subnet.is_none() {
             let networks: Vec<_> = self
                 .config
@@ -202,6 +204,15 @@ impl Planner<'_> {
                 .push(Problem::SubnetsExhausted { object, networks: networks.join(" and ") });
         }
         subnet
+    }
+
+    /// Whether the subnet that was noted for `name` is still nobody else's: meanwhile a person may have written it into another
+    /// HostSubnet, or taken its network out of the ClusterNetwork.
+    fn is_only_for(&self, name: &str, subnet: &Ipv4Net) -> bool {
+        let others = self.reservations.subnets.iter().filter(|(other, _)| *other != name);
+        self.config.cluster_networks.iter().any(|network| network.cidr.contains(subnet))
+            && !self.existing.values().any(|other| validate::overlap(other, subnet))
+            && !others.into_iter().any(|(_, other)| validate::overlap(&other.value, subnet))
     }
 
     /// A Node's HostSubnet: made if it is missing, else brought in line with the Node.
@@ -257,7 +268,8 @@ impl Planner<'_> {
 
     /// Gives a HostSubnet that has no subnet one, and takes back a request that has been met.
     fn assign_subnet(&mut self, name: &str, object: &HostSubnet, patch: &mut Patch) {
-        if !self.existing.contains_key(name) {
+        // One that only a finalizer keeps needs none any more.
+        if !self.existing.contains_key(name) && object.metadata.deletion_timestamp.is_none() {
             let Some(subnet) = self.take_subnet(ObjectRef::cluster(Kind::HostSubnet, name)) else { return };
             patch.set("subnet", json!(subnet), format!("subnet {subnet}"));
         }

@@ -3,6 +3,7 @@
 mod egress_ips;
 mod in_a_directory;
 mod invariants;
+mod on_their_way;
 mod renumbering;
 
 use k8s_openapi::api::core::v1::Node;

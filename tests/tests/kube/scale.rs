@@ -65,7 +65,7 @@ pub(crate) async fn create(
 }
 
 /// How many objects of a kind there are, without reading them all.
-async fn count(client: &Client, kind: Kind) -> anyhow::Result<usize> {
+pub(crate) async fn count(client: &Client, kind: Kind) -> anyhow::Result<usize> {
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource(kind));
     let list = api.list(&ListParams::default().limit(1)).await?;
     Ok(list.items.len() + usize::try_from(list.metadata.remaining_item_count.unwrap_or_default())?)

@@ -9,18 +9,20 @@ use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::Status;
 use kube::runtime::events::EventType;
 use kube::{Client, Error};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
-use tracing::{debug, info};
+use tracing::{debug, error, info};
 
 use super::super::Allocator;
 use super::super::controller::ControllerError;
 use super::super::plan::{Action, Change, Notice, Problem};
-use super::super::reservations::Reservations;
+use super::super::reservations::{ABANDONED, Reservations};
 use super::super::status::Vitals;
 use super::InKubernetes;
+use super::refusals::Refusals;
 use crate::api::ObjectRef;
 use crate::cluster::kube as cluster;
 use crate::cluster::kube::events::Events;
@@ -50,6 +52,10 @@ pub(super) const SEEN: Duration = Duration::from_secs(5);
 /// How long a leader rests at most when nothing changes.
 const LONGEST_REST: Duration = Duration::from_secs(3600);
 
+/// How long after numbers were noted they may be written at most: a request that is sent then has ended, one way or the other,
+/// before they are free again for anybody ([`ABANDONED`]).
+const LONGEST_ROUND: Duration = Duration::from_secs(ABANDONED.unsigned_abs() / 2);
+
 /// What a leader knows beyond the cluster's state.
 pub(super) struct Term<'a> {
     client: &'a Client,
@@ -60,8 +66,9 @@ pub(super) struct Term<'a> {
     /// The reservations as they stand in the ConfigMap, but those that have ended since it was written; and its version.
     pub(super) reservations: Reservations,
     version: Option<String>,
+    refusals: Refusals,
     identity: &'a str,
-    /// How long after the numbers were noted they may be written.
+    /// How long after a round has begun it may still write: no longer than the Lease lasts.
     fresh: Duration,
 }
 
@@ -73,8 +80,11 @@ impl<'a> Term<'a> {
         let found: Option<ConfigMap> =
             config_maps.get_opt(RESERVATIONS).await.map_err(|err| request("read the reservations", err))?;
         let text = found.as_ref().and_then(|found| found.data.as_ref()?.get(KEY));
-        let reservations = text.map(|text| serde_json::from_str(text)).transpose().map_err(|err| {
-            request(format!("read ConfigMap {RESERVATIONS}: repair or delete it"), Error::SerdeError(err))
+        let reservations = text.map(|text| serde_json::from_str(text)).transpose();
+        let reservations = reservations.map_err(|source| ControllerError::Reservations {
+            name: RESERVATIONS,
+            key: KEY,
+            source,
         })?;
         let mut term = Self {
             client,
@@ -83,9 +93,10 @@ impl<'a> Term<'a> {
             allocator: Allocator::default(),
             config_maps,
             reservations: Reservations::default(),
+            refusals: Refusals::default(),
             version: found.and_then(|found| found.metadata.resource_version),
             identity: &election.identity,
-            fresh: Duration::from_secs(election.lease_seconds.into()),
+            fresh: Duration::from_secs(election.lease_seconds.into()).min(LONGEST_ROUND),
         };
         term.write(reservations.unwrap_or_default()).await?;
         Ok(term)
@@ -117,7 +128,10 @@ impl<'a> Term<'a> {
                 self.reservations = reservations;
                 Ok(())
             }
-            Err(Error::Api(status)) if status.code == 409 || status.code == 404 => {
+            // It was replaced, made or deleted by somebody else. One that can't be made has no namespace, which is another matter.
+            Err(Error::Api(status))
+                if status.code == 409 || (status.code == 404 && self.version.is_some()) =>
+            {
                 Err(ControllerError::Overtaken)
             }
             Err(err) => Err(request("write the reservations", err)),
@@ -125,56 +139,84 @@ impl<'a> Term<'a> {
     }
 
     /// Allocates what is missing in this state: notes the numbers, then writes the changes.
+    ///
+    /// # Errors
+    /// The numbers can't be noted, or not all was written in time. That the API server refuses a change is no error but
+    /// part of what was done.
     pub(super) async fn round(&mut self, state: &ClusterState) -> Result<Round, ControllerError> {
-        let now = Timestamp::now().as_second();
+        let (began, now) = (Instant::now(), Timestamp::now().as_second());
         // What has arrived is forgotten also if nothing is noted now: once its object is deleted the number is free.
         self.reservations.settle(state, now);
-        let mut reservations = self.reservations.clone();
-        let began = Instant::now();
-        let mut allocation = self.allocator.allocate(state, &reservations);
+        let mut allocation = self.allocator.allocate(state, &self.reservations);
+        self.refusals.hold_back(&mut allocation.changes, began);
+        let is_whole = allocation.changes.len() <= BATCH;
         allocation.changes.truncate(BATCH);
+        let mut reservations = self.reservations.clone();
         if reservations.note(state, &allocation.changes, now) {
             self.write(reservations).await?;
         }
-        let (client, until) = (self.client, began + self.fresh);
-        let written: Vec<_> = stream::iter(allocation.changes)
+        let (this, until) = (&*self, began + self.fresh);
+        let results: Vec<_> = stream::iter(allocation.changes)
             .map(|change| async move {
                 // Who was asleep for so long may no longer lead, and what it wanted to write may belong to somebody else.
                 if Instant::now() > until {
                     return None;
                 }
-                let result = write(client, state, &change).await;
+                let result = write(this.client, state, &change).await;
+                if result.is_ok() {
+                    info!(object = %change.object, "{change}");
+                    this.vitals.changed(&change);
+                    this.tell(state, &change).await;
+                }
                 Some((change, result))
             })
             .buffer_unordered(IN_PARALLEL)
             .collect()
             .await;
-        let is_stale = written.iter().any(Option::is_none);
-        let mut round = Round { written: Vec::new(), problems: allocation.problems };
-        let mut failure = None;
-        for (change, result) in written.into_iter().flatten() {
+        if results.iter().any(Option::is_none) {
+            return Err(ControllerError::Stale { limit: self.fresh });
+        }
+        let mut written = Vec::new();
+        let mut refused = 0;
+        for (change, result) in results.into_iter().flatten() {
             match result {
-                Ok(version) => {
-                    info!(object = %change.object, "{change}");
-                    self.vitals.changed(&change);
-                    self.tell(state, &change).await;
-                    round.written.push((change.object, version));
+                Ok(seen) => {
+                    self.refusals.accepted(&change.object);
+                    written.push((change.object, seen));
                 }
                 // Somebody else was faster. What they wrote is seen in a moment.
-                Err(Error::Api(status)) if matches!(status.code, 404 | 409) => {
+                Err(Error::Api(status)) if is_overtaken(&change, &status) => {
                     debug!(object = %change.object, "changed meanwhile: {}", status.message);
                     let known = state.get(&change.object);
                     let version = known.and_then(|object| object.metadata().resource_version.clone());
-                    round.written.push((change.object, Written::OtherThan(version)));
+                    written.push((change.object, Written::OtherThan(version)));
                 }
-                Err(err) => failure = Some(request(change.to_string(), err)),
+                Err(err) => {
+                    let why = crate::causes(&request(change.to_string(), err));
+                    debug!(object = %change.object, "{why}");
+                    self.refusals.refused(change.object, why, Instant::now());
+                    refused += 1;
+                }
             }
         }
-        match failure {
-            Some(failure) => Err(failure),
-            None if is_stale => Err(ControllerError::Stale),
-            None => Ok(round),
+        if refused > 0 {
+            error!("{refused} changes failed, each is tried again after a pause: {}", self.refusals);
         }
+        Ok(Round { written, is_whole, problems: allocation.problems })
+    }
+
+    /// What is refused and why; `None` if nothing is.
+    pub(super) fn refused(&self) -> Option<String> {
+        (!self.refusals.is_empty()).then(|| self.refusals.to_string())
+    }
+
+    /// How long there is nothing to do as long as nothing changes: until a number is free that nobody has taken or a refused
+    /// change is to be tried again.
+    pub(super) fn rest(&self) -> Duration {
+        let seconds = self.reservations.next_end(Timestamp::now().as_second());
+        let numbers = seconds.map_or(LONGEST_REST, |seconds| Duration::from_secs(seconds.max(1)));
+        let refused = self.refusals.next().map(|at| at.saturating_duration_since(Instant::now()));
+        numbers.min(LONGEST_REST).min(refused.unwrap_or(LONGEST_REST))
     }
 
     /// Tells whoever asked for a change that it is made, or why not.
@@ -188,16 +230,21 @@ impl<'a> Term<'a> {
     }
 }
 
-/// How long until the next of the numbers that rest is free.
-pub(super) fn reservations_end(reservations: &Reservations) -> Duration {
-    let seconds = reservations.next_end(Timestamp::now().as_second());
-    seconds.map_or(LONGEST_REST, |seconds| Duration::from_secs(seconds.max(1)))
+/// Whether an object is not as it was, so that what was worked out for it does not hold. What can't be created though there is
+/// no such object has another reason, as that its kind is unknown.
+fn is_overtaken(change: &Change, status: &Status) -> bool {
+    match change.action {
+        Action::Create(_) => status.code == 409,
+        Action::Patch(_) | Action::Delete => matches!(status.code, 404 | 409),
+    }
 }
 
 /// What a round has done.
 pub(super) struct Round {
     /// What was written, and how to tell that it is seen.
     written: Vec<(ObjectRef, Written)>,
+    /// There was no more to write than one round may.
+    is_whole: bool,
     pub(super) problems: Vec<Problem>,
 }
 
@@ -213,8 +260,9 @@ enum Written {
 }
 
 impl Round {
+    /// Whether there is nothing to do, but for what is refused.
     pub(super) fn is_idle(&self) -> bool {
-        self.written.is_empty()
+        self.written.is_empty() && self.is_whole
     }
 
     /// Waits until the state shows what was written, but not for ever: the next round sees what is.
