@@ -5,11 +5,12 @@
 //! name, MAC and MTU: moving a finished link between namespaces instead costs milliseconds. All that is done inside
 //! the pod is one more request. Nothing waits for IPv6 duplicate address detection.
 //!
-//! The host's end is up before the caller adds it to the bridge; until then no packet of the pod gets anywhere.
+//! The host's end is the last to come up, with the alias that says that the pod is wired whole, and before the caller adds
+//! it to the bridge; until then no packet of the pod gets anywhere.
 //!
 //! Each change of a link, address or route of the node has `ovs-vswitchd` look at all its ports again, which keeps the
-//! pod waiting, the longer the more pods there are. So what changes of the host's end changes at once, and there is
-//! nothing about it that need not be: no IPv6, and of the flags none left that the switch would set.
+//! pod waiting, the longer the more pods there are. So the host's end changes once after it is made, when all else is
+//! done, and there is nothing about it that need not be: no IPv6, and of the flags none left that the switch would set.
 
 use std::fmt::Write as _;
 use std::io;
@@ -203,9 +204,9 @@ pub fn wire_blocking(spec: &SandboxSpec) -> Result<Wired, SandboxError> {
         return Err(SandboxError::Gateway { gateway, address });
     }
     let (wired, pod_ifindex) = create_pair(spec)?;
-    let configured = bring_up(spec, wired.host_ifindex)
+    let configured = prepare_host_end(spec)
         .and_then(|()| netns::run_in(&spec.netns, || configure_pod(spec, pod_ifindex))?)
-        .and_then(|()| mark(spec, wired.host_ifindex));
+        .and_then(|()| bring_up(spec, wired.host_ifindex));
     configured.map_err(|error| {
         let undone = unwire_blocking(&spec.host_veth).err().map(|undo| format!("; and then {undo}"));
         match error {
@@ -221,12 +222,23 @@ pub fn wire_blocking(spec: &SandboxSpec) -> Result<Wired, SandboxError> {
     Ok(wired)
 }
 
-/// Says on the host's end that the pod was wired whole: the last step.
-fn mark(spec: &SandboxSpec, host_ifindex: u32) -> Result<(), SandboxError> {
+/// Brings up the host's end, and says on it that the pod was wired whole: the last step.
+fn bring_up(spec: &SandboxSpec, host_ifindex: u32) -> Result<(), SandboxError> {
     super::fault::point("add:wired")
         .map_err(|error| SandboxError::step("wire the sandbox", io::Error::other(error)))?;
-    let Some(alias) = &spec.alias else { return Ok(()) };
-    write_alias(LinkUnspec::new_with_index(host_ifindex).build(), alias)
+    let mut link = LinkUnspec::new_with_index(host_ifindex).up();
+    if spec.userspace_datapath {
+        // As the switch would set it: that would be one change more.
+        link = link.promiscuous(true);
+    }
+    let mut link = link.build();
+    link.attributes.extend(spec.alias.clone().map(LinkAttribute::IfAlias));
+    run(vec![route_request(0, RouteNetlinkMessage::SetLink(link))]).map_err(
+        |Failed { source, .. }| {
+            SandboxError::step(format!("bring up {} and name it", spec.host_veth), source)
+        },
+    )?;
+    Ok(())
 }
 
 fn write_alias(mut link: LinkMessage, alias: &str) -> Result<(), SandboxError> {
@@ -254,7 +266,8 @@ pub fn link_exists(name: &str) -> bool {
 
 /// The alias of a link of the node; none if it has none, or there is no such link.
 pub async fn link_alias(name: &str) -> Option<String> {
-    let name = name.to_owned();
+    // For most there is none, which is known without the lock that the kernel has for links.
+    let name = Some(name).filter(|name| link_exists(name))?.to_owned();
     let found =
         tokio::task::spawn_blocking(move || run(vec![route_request(0, get_link(&name))])).await.ok()?;
     found.ok()?.into_iter().find_map(|answer| match answer {
@@ -357,21 +370,16 @@ fn create_pair(spec: &SandboxSpec) -> Result<(Wired, u32), SandboxError> {
     Ok((Wired { host_veth: spec.host_veth.clone(), host_mac, pod_mac: spec.mac, host_ifindex }, pod_ifindex))
 }
 
-/// Brings up the host's end, whose IPv6 goes off before that would give it addresses and routes.
-fn bring_up(spec: &SandboxSpec, host_ifindex: u32) -> Result<(), SandboxError> {
+/// What the host's end must be before it comes up: without IPv6, which would give it addresses and routes.
+fn prepare_host_end(spec: &SandboxSpec) -> Result<(), SandboxError> {
     let failed = |what: &str| {
         let step = format!("{what} {}", spec.host_veth);
         move |source| SandboxError::step(step, source)
     };
     links::without_ipv6(&spec.host_veth).map_err(failed("switch off IPv6 on"))?;
-    let mut link = LinkUnspec::new_with_index(host_ifindex).up();
     if spec.userspace_datapath {
         links::ignore_arp(&spec.host_veth).map_err(failed("switch off ARP on"))?;
-        // As the switch would set it: that would be one change more.
-        link = link.promiscuous(true);
     }
-    run(vec![route_request(0, RouteNetlinkMessage::SetLink(link.build()))])
-        .map_err(|Failed { source, .. }| failed("bring up")(source))?;
     Ok(())
 }
 
