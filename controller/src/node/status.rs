@@ -47,7 +47,7 @@ pub struct Status {
 pub struct Leg {
     /// Container id of its CNI ADD.
     pub sandbox: String,
-    /// Its OpenFlow port.
+    /// Its OpenFlow port, which the switch may be about to make.
     pub port: OfPort,
 }
 
@@ -71,6 +71,12 @@ impl Status {
     #[must_use]
     pub fn has(&self, sandbox: &str) -> bool {
         self.synced.iter().any(|leg| leg.sandbox == sandbox)
+    }
+
+    /// Whether the switch has the flows of this sandbox's leg at this port.
+    #[must_use]
+    pub fn has_at(&self, sandbox: &str, port: OfPort) -> bool {
+        self.synced.contains(&Leg { sandbox: sandbox.to_owned(), port })
     }
 
     /// What readiness consists of, in the order in which a start goes through it.

@@ -4,7 +4,8 @@
 //! replaced system to this one, and back, with its pods running: a file is named as the address and holds the
 //! container id; the plugin's newer versions add a second line with the interface's name, which is read and, for
 //! other interfaces than `eth0`, written. `last_reserved_ip.0` holds the address that was leased last. The directory
-//! is the truth: a lease is on disk, to survive a power failure, before anyone hears of it.
+//! is the truth: a lease is in it from the start, and on disk, to survive a power failure ([`Ipam::persist`]), before the
+//! pod hears of it.
 //!
 //! An address is not leased again soon after it was released, since neighbours may have it in their ARP caches
 //! and connections to it in their tables: addresses that were not in use since the start of the process come first,
@@ -246,6 +247,18 @@ impl Ipam {
         Err(IpamError::Exhausted { subnet: self.subnet, in_use, size: self.size() })
     }
 
+    /// Has a lease survive a power failure from now on. It waits for the disk, and holds up nobody else meanwhile.
+    ///
+    /// # Errors
+    /// [`IpamError::Io`]: it may not survive one.
+    pub fn persist(&self, address: Ipv4Addr) -> Result<(), IpamError> {
+        let path = self.path(address);
+        open(OpenOptions::new().read(true), &path)
+            .and_then(|file| file.sync_all())
+            .map_err(io_error("write", &path))?;
+        self.sync()
+    }
+
     /// Whether an interface of a container has a lease, as far as is known without reading the directory.
     pub fn is_leased(&self, container_id: &str, ifname: &str) -> bool {
         self.state().leases.values().any(|lease| lease.is_of(container_id, ifname))
@@ -273,6 +286,7 @@ impl Ipam {
         }
         self.create(&lease)?;
         state.leases.insert(address, lease);
+        self.persist(address)?;
         Ok(true)
     }
 
@@ -283,7 +297,8 @@ impl Ipam {
     pub fn forget(&self, address: Ipv4Addr) -> Result<(), IpamError> {
         let mut state = self.state();
         let _lock = self.lock()?;
-        self.remove(&mut state, address)
+        self.remove(&mut state, address)?;
+        self.sync()
     }
 
     /// Releases what an interface of a container has, or, without a name, what the container has. Gives back the
@@ -293,7 +308,7 @@ impl Ipam {
     /// [`IpamError::Io`]; what was released before stays released.
     pub fn release(&self, container_id: &str, ifname: Option<&str>) -> Result<Vec<Ipv4Addr>, IpamError> {
         let mut state = self.state();
-        let _lock = self.lock()?;
+        let lock = self.lock()?;
         let of_it = |state: &State| -> Vec<Ipv4Addr> {
             let matches = |lease: &&Lease| {
                 lease.container_id == container_id && ifname.is_none_or(|ifname| lease.ifname == ifname)
@@ -307,6 +322,10 @@ impl Ipam {
         }
         for address in &addresses {
             self.remove(&mut state, *address)?;
+        }
+        drop((state, lock));
+        if !addresses.is_empty() {
+            self.sync()?;
         }
         Ok(addresses)
     }
@@ -434,7 +453,7 @@ impl Ipam {
         }
     }
 
-    /// Puts a lease on disk; it is an error if there is one.
+    /// Puts a lease into the directory; it is an error if there is one.
     fn create(&self, lease: &Lease) -> Result<(), IpamError> {
         let path = self.path(lease.address);
         let mut file = OpenOptions::new()
@@ -445,11 +464,7 @@ impl Ipam {
             .map_err(io_error("create", &path))?;
         let written = super::fault::point("add:lease-empty")
             .map_err(IpamError::from)
-            .and_then(|()| {
-                let content = file.write_all(lease.content().as_bytes()).and_then(|()| file.sync_all());
-                content.map_err(io_error("write", &path))
-            })
-            .and_then(|()| self.sync());
+            .and_then(|()| file.write_all(lease.content().as_bytes()).map_err(io_error("write", &path)));
         if written.is_err() {
             let _ = fs::remove_file(&path);
         }
@@ -459,9 +474,10 @@ impl Ipam {
     fn remove(&self, state: &mut State, address: Ipv4Addr) -> Result<(), IpamError> {
         let path = self.path(address);
         match fs::remove_file(&path) {
-            Ok(()) => self.sync()?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(source) => return Err(IpamError::Io { step: "remove", path, source }),
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(IpamError::Io { step: "remove", path, source });
+            }
+            _ => {}
         }
         state.leases.remove(&address);
         state.releases += 1;
@@ -478,8 +494,12 @@ impl Ipam {
     fn remember_last(&self, state: &mut State, address: Ipv4Addr) {
         state.last = Some(address);
         let path = self.dir.join(LAST_RESERVED);
-        let noted = open(OpenOptions::new().write(true).create(true).truncate(true).mode(0o600), &path)
-            .and_then(|mut file| file.write_all(address.to_string().as_bytes()));
+        let text = address.to_string();
+        // Cut afterwards: a file that is made empty first has its block freed, for which some disks have the writer wait.
+        let noted = open(OpenOptions::new().write(true).create(true).truncate(false).mode(0o600), &path)
+            .and_then(|mut file| {
+                file.write_all(text.as_bytes()).and_then(|()| file.set_len(text.len() as u64))
+            });
         if let Err(error) = noted {
             warn!(%error, "could not note the last leased address in {}", self.dir.display());
         }

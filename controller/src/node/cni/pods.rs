@@ -249,9 +249,13 @@ impl PodNetwork {
             userspace_datapath: self.datapath_is_userspace,
             alias: attachment.alias().text(),
         };
-        // It undoes itself, and a veth that was there before is not this call's to remove.
-        let wired = self.timed("veth", sandbox::wire(&spec)).await.map_err(|error| step("veth", error))?;
+        // It undoes itself, and a veth that was there before is not this call's to remove. The disk is waited for meanwhile.
+        let wire = self.timed("veth", sandbox::wire(&spec));
+        let persist = self.ipam(network.local_subnet, move |ipam| ipam.persist(ip));
+        let (wired, persisted) = tokio::join!(wire, persist);
+        let wired = wired.map_err(|error| step("veth", error))?;
         undo.veth = Some(host_veth.clone());
+        persisted?;
         fault::point("add:named")?;
 
         let leg = Leg {
@@ -265,28 +269,33 @@ impl PodNetwork {
             port: None,
         };
         undo.port = true;
-        self.timed("port", self.add_port(&leg)).await?;
+        let port = self.timed("port", self.add_port(&leg)).await?;
         if !limits.is_nothing() {
-            // Before its flows, without which it can't send.
+            // Before the answer: until then the pod runs nothing.
             self.limit(&leg, limits).await?;
         }
         fault::point("add:port")?;
-        self.timed("flows", self.until(|status| status.has(&leg.sandbox))).await?;
+        self.timed("flows", self.until(|status| status.has_at(&leg.sandbox, port))).await?;
         fault::point("add:flows")?;
         info!(pod = %leg.pod(), %ip, "attached");
         Ok(result(attachment, network, &leg, MacAddr(wired.host_mac).to_string()))
     }
 
     /// Removes the port of a failed ADD, which may not have been made.
-    async fn delete_port_of(&self, veth: &str) -> Result<(), OvsError> {
+    async fn delete_port_of(&self, sandbox: &str, veth: &str) -> Result<(), OvsError> {
+        self.miss_no_more(sandbox);
         bandwidth::remove(&self.ovsdb, veth).await?;
         self.ports.delete(veth).await
     }
 
     /// From now on the sandbox's port may be missing.
     pub(super) async fn forget_port(&self, leg: &Leg) -> Result<(), CniError> {
-        self.last_ports.lock().unwrap_or_else(PoisonError::into_inner).remove(&leg.sandbox);
+        self.miss_no_more(&leg.sandbox);
         bandwidth::remove(&self.ovsdb, &leg.host_veth).await.map_err(|error| step("bandwidth", error))
+    }
+
+    fn miss_no_more(&self, sandbox: &str) {
+        self.last_ports.lock().unwrap_or_else(PoisonError::into_inner).remove(sandbox);
     }
 
     /// What the pod's annotations limit it to.
@@ -423,21 +432,22 @@ impl PodNetwork {
         done
     }
 
-    pub(super) async fn add_port(&self, leg: &Leg) -> Result<(), CniError> {
+    /// Makes a port; its number.
+    pub(super) async fn add_port(&self, leg: &Leg) -> Result<OfPort, CniError> {
         let number = self.reserve(leg)?;
         let made = self.write_port(leg, Some(number)).await;
         self.reserved.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
         made
     }
 
-    /// Makes a port, or one that is there be as it shall be.
-    pub(super) async fn write_port(&self, leg: &Leg, number: Option<OfPort>) -> Result<(), CniError> {
+    /// Makes a port, or one that is there be as it shall be; its number.
+    pub(super) async fn write_port(&self, leg: &Leg, number: Option<OfPort>) -> Result<OfPort, CniError> {
         let spec = PortSpec {
             ofport_request: number.and_then(|number| u16::try_from(number.0).ok()),
             external_ids: leg.external_ids(),
             ..PortSpec::new(&leg.host_veth)
         };
-        self.ports.ensure(&spec).await.map(|_| ()).map_err(|error| {
+        self.ports.ensure(&spec).await.map(|number| OfPort(number.into())).map_err(|error| {
             let code = match error {
                 OvsError::DatabaseDeadline { .. } | OvsError::SwitchDeadline { .. } => {
                     ErrorCode::TRY_AGAIN_LATER
@@ -496,7 +506,7 @@ impl Undo<'_> {
         let mut clean = true;
         if let Some(veth) = &self.veth {
             if self.port
-                && let Err(error) = self.pods.delete_port_of(veth).await
+                && let Err(error) = self.pods.delete_port_of(&self.attachment.container_id, veth).await
             {
                 clean = false;
                 warn!("undoing a failed ADD: port {veth}: {error}");

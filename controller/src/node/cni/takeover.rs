@@ -43,7 +43,7 @@ impl PodNetwork {
         }
         let alias = Alias { namespace: leg.namespace.clone(), name: leg.name.clone(), uid: leg.uid.clone() };
         sandbox::set_alias(&leg.host_veth, alias.text()).await.map_err(|error| step("veth", error))?;
-        self.write_port(leg, leg.port).await
+        self.write_port(leg, leg.port).await.map(|_| ())
     }
 
     /// Whether there is a leg without a name.

@@ -87,11 +87,17 @@ impl Leg {
 
 /// A port number that the switch has given, or is asked for.
 fn number(interface: &Row, column: &str) -> Option<OfPort> {
-    interface
-        .i64(column)
-        .and_then(|number| u16::try_from(number).ok())
-        .filter(|number| *number != 0)
-        .map(|number| OfPort(number.into()))
+    valid(interface.i64(column)?)
+}
+
+fn valid(number: i64) -> Option<OfPort> {
+    u16::try_from(number).ok().filter(|number| *number != 0).map(|number| OfPort(number.into()))
+}
+
+/// The number of a port: what the switch has given it, or, as long as it has not said, what it is asked for. None for a
+/// port that it could not make, of which it says -1.
+fn port(given: Option<i64>, asked: Option<i64>) -> Option<OfPort> {
+    valid(given.or(asked)?)
 }
 
 /// The legs of all pods on the bridge, in the order of their ports' names.
@@ -111,7 +117,9 @@ pub fn leg(replica: &Replica, sandbox: &str) -> Option<Leg> {
         .find_map(|row| Leg::of(row))
 }
 
-/// The named legs that the switch has a port for, as the view takes them.
+/// The named legs that the switch has a port for, or has been asked for one and is about to make, as the view takes them.
+///
+/// The flows of a new port so reach the switch while it makes the port, and are there before the pod can send.
 #[must_use]
 pub fn pod_ports(replica: &Replica) -> Vec<PodPort> {
     let pod_port = |row: &Arc<Row>| {
@@ -122,7 +130,7 @@ pub fn pod_ports(replica: &Replica) -> Vec<PodPort> {
             name: id("name")?.to_owned(),
             sandbox: id("sandbox")?.to_owned(),
             ip: id("ip")?.parse().ok()?,
-            port: number(row, "ofport")?,
+            port: port(row.i64("ofport"), row.i64("ofport_request"))?,
         })
     };
     let mut ports: Vec<PodPort> = interface_rows(replica, BRIDGE).filter_map(pod_port).collect();
@@ -158,6 +166,27 @@ pub async fn no_interface(ovsdb: &Client, name: &str) {
         if changes.changed().await.is_err() {
             // The client is closed.
             std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_has_the_number_that_it_was_given_or_may_expect() {
+        let expected = [
+            ((None, None), None),
+            ((None, Some(7)), Some(OfPort(7))),
+            ((Some(8), Some(7)), Some(OfPort(8))),
+            ((Some(-1), Some(7)), None),
+            ((Some(8), None), Some(OfPort(8))),
+            ((None, Some(0)), None),
+            ((None, Some(0x1_0000)), None),
+        ];
+        for ((given, asked), number) in expected {
+            assert_eq!(port(given, asked), number, "given {given:?}, asked {asked:?}");
         }
     }
 }
