@@ -8,15 +8,17 @@ use controller::cluster::kube::resource;
 use futures::StreamExt;
 use kube::api::{Api, DynamicObject, PostParams};
 use serde_json::{Value, json};
-use tests::checkout;
 use tests::kube::{Caller, ControlPlane};
+use tests::{checkout, until};
 
 use super::Test;
+use super::allocation::DEADLINE;
 
 pub(crate) const TESTS: &[Test] = &[
     ("objects::invalid_ones_are_refused", invalid_ones_are_refused),
     ("objects::valid_ones_are_accepted", valid_ones_are_accepted),
     ("objects::a_subnet_is_not_changed", a_subnet_is_not_changed),
+    ("objects::what_broke_a_rule_before_can_be_changed", what_broke_a_rule_before_can_be_changed),
 ];
 
 /// Requests under way at the same time.
@@ -186,5 +188,123 @@ fn a_subnet_is_not_changed(plane: &ControlPlane) -> anyhow::Result<()> {
     }
     plane.ask(&["patch", "hostsubnet", "fixed", "--type=merge", "-p", r#"{"hostIP": "192.168.4.2"}"#])?;
     plane.ask(&["delete", "hostsubnet", "fixed"])?;
+    Ok(())
+}
+
+/// Writes objects as they could be written before the definitions had a schema: each is refused by the definition as it is.
+pub(crate) fn write_older(plane: &ControlPlane, plurals: &[&str], documents: &str) -> anyhow::Result<()> {
+    const SCHEMA: &str = "/spec/versions/0/schema/openAPIV3Schema";
+    let define = |plural: &str, schema: &Value| {
+        let patch = json!([{"op": "replace", "path": SCHEMA, "value": schema}]).to_string();
+        let name = format!("{plural}.network.openshift.io");
+        plane.feed(&["patch", "crd", &name, "--type=json", "--patch-file=/dev/stdin"], &patch)
+    };
+    let mut schemas = Vec::new();
+    for plural in plurals {
+        let definition = plane.json(&["get", "crd", &format!("{plural}.network.openshift.io")])?;
+        schemas.push((plural, definition.pointer(SCHEMA).context("no schema")?.clone()));
+        define(plural, &json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}))?;
+    }
+    // The API server hears of its own definitions a moment later.
+    let written = until(DEADLINE, || plane.feed(&["apply", "--validate=false", "-f", "-"], documents));
+    for (plural, schema) in schemas {
+        define(plural, &schema)?;
+    }
+    written?;
+    until(DEADLINE, || {
+        // Others of the same kind: what is unchanged is not checked.
+        for document in documents.replace("{name: ", "{name: probe-").split("---\n") {
+            let answer = plane.feed(&["create", "--dry-run=server", "--validate=false", "-f", "-"], document);
+            ensure!(answer.is_err(), "not refused yet: {document}");
+        }
+        Ok(())
+    })
+}
+
+/// Each breaks rules: those of one field, those between fields, and those between a field and the name.
+const OLDER: &str = "\
+apiVersion: network.openshift.io/v1
+kind: ClusterNetwork
+metadata: {name: older}
+network: 10.0.0.0/16
+hostsubnetlength: 8
+clusterNetworks: [{CIDR: 10.0.0.0/14, hostSubnetLength: 9}]
+serviceNetwork: 10.1.0.0/16
+pluginName: another
+---
+apiVersion: network.openshift.io/v1
+kind: ClusterNetwork
+metadata: {name: empty}
+clusterNetworks: []
+serviceNetwork: 172.30.0.0/16
+---
+apiVersion: network.openshift.io/v1
+kind: HostSubnet
+metadata: {name: older}
+host: another
+hostIP: 192.0.2.300
+subnet: 10.128.0.1/23
+egressIPs: [somewhere]
+---
+apiVersion: network.openshift.io/v1
+kind: NetNamespace
+metadata: {name: older}
+netname: another
+netid: 16777216
+egressIPs: [somewhere]
+";
+
+/// A change of another field is accepted, and one of the field itself only if it keeps the rule.
+fn what_broke_a_rule_before_can_be_changed(plane: &ControlPlane) -> anyhow::Result<()> {
+    write_older(plane, &["clusternetworks", "hostsubnets", "netnamespaces"], OLDER)?;
+    let patch = |object: &str, patch: &str| {
+        let (kind, name) = object.split_once('/').unwrap_or_default();
+        plane.ask(&["patch", kind, name, "--type=merge", "-p", patch])
+    };
+    for (object, harmless, mended, worse, field) in [
+        (
+            "clusternetwork/older",
+            r#"{"mtu": 1400, "metadata": {"annotations": {"a": "b"}}}"#,
+            r#"{"network": "10.0.0.0/14"}"#,
+            r#"{"network": "10.0.0.0/15"}"#,
+            "network",
+        ),
+        (
+            "clusternetwork/older",
+            r#"{"mtu": 1401}"#,
+            r#"{"serviceNetwork": "172.30.0.0/16"}"#,
+            r#"{"serviceNetwork": "10.2.0.0/16"}"#,
+            "serviceNetwork",
+        ),
+        (
+            "clusternetwork/empty",
+            r#"{"mtu": 1400}"#,
+            r#"{"network": "10.0.0.0/14", "hostsubnetlength": 9}"#,
+            r#"{"network": "10.0.0.0/14"}"#,
+            "clusterNetworks",
+        ),
+        (
+            "hostsubnet/older",
+            r#"{"egressCIDRs": ["192.0.2.0/24"], "metadata": {"annotations": {"a": "b"}}}"#,
+            r#"{"host": "older"}"#,
+            r#"{"host": "third"}"#,
+            "host",
+        ),
+        (
+            "netnamespace/older",
+            r#"{"metadata": {"annotations": {"pod.network.openshift.io/multitenant.change-network": "global"}}}"#,
+            r#"{"netname": "older", "netid": 5}"#,
+            r#"{"netname": "third"}"#,
+            "netname",
+        ),
+    ] {
+        patch(object, harmless).with_context(|| format!("{object}: {harmless}"))?;
+        let refused = patch(object, worse).err().with_context(|| format!("{object}: {worse} is accepted"))?;
+        ensure!(format!("{refused:#}").contains(&format!("{field}: ")), "{object}: {refused:#}");
+        patch(object, mended).with_context(|| format!("{object}: {mended}"))?;
+    }
+    for kind in ["clusternetwork/older", "clusternetwork/empty", "hostsubnet/older", "netnamespace/older"] {
+        plane.ask(&["delete", kind])?;
+    }
     Ok(())
 }

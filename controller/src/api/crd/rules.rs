@@ -7,7 +7,7 @@
 //! Kubernetes has since 1.31.
 
 use schemars::Schema;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::api::validate::ClusterNetworkLimits;
 use crate::api::{PluginMode, Vnid};
@@ -35,23 +35,42 @@ struct Rule<'a> {
     says: &'a str,
     /// The field that is to blame, below the one that is checked.
     at: Option<&'a str>,
+    /// The fields that the rule reads, below the one that is checked: it only holds for those that are written anew. The API server
+    /// sees to that by itself where the whole value is as it was; an object as a whole never is.
+    of: &'a [&'a str],
 }
 
 impl<'a> Rule<'a> {
     const fn new(holds: &'a str, says: &'a str) -> Self {
-        Self { holds, says, at: None }
+        Self { holds, says, at: None, of: &[] }
     }
 
     const fn at(self, field: &'a str) -> Self {
         Self { at: Some(field), ..self }
     }
 
+    const fn of(self, fields: &'a [&'a str]) -> Self {
+        Self { of: fields, ..self }
+    }
+
     fn to_value(&self) -> Value {
-        let mut value = json!({"rule": self.holds, "messageExpression": self.says});
-        if let (Some(at), Some(value)) = (self.at, value.as_object_mut()) {
+        let mut value = Map::new();
+        let mut rule = self.holds.to_owned();
+        if !self.of.is_empty() {
+            let same = self.of.iter().map(|field| {
+                let (new, old) = (format!("self.{field}"), format!("oldSelf.value().{field}"));
+                format!("(has({new}) ? has({old}) && {new} == {old} : !has({old}))")
+            });
+            let same = same.collect::<Vec<_>>().join(" && ");
+            rule = format!("(oldSelf.hasValue() && {same}) || ({rule})");
+            value.insert("optionalOldSelf".to_owned(), true.into());
+        }
+        value.insert("rule".to_owned(), rule.into());
+        value.insert("messageExpression".to_owned(), self.says.into());
+        if let Some(at) = self.at {
             value.insert("fieldPath".to_owned(), at.into());
         }
-        value
+        value.into()
     }
 }
 
@@ -215,24 +234,25 @@ pub(in crate::api) fn cluster_network(schema: &mut Schema) {
             Rule::new(
                 "size(self.clusterNetworks) > 0 || (has(self.network) && has(self.hostsubnetlength))",
                 "'clusterNetworks is empty: list at least one CIDR with its hostSubnetLength'",
-            ).at(".clusterNetworks"),
+            ).at(".clusterNetworks").of(&["clusterNetworks", "network", "hostsubnetlength"]),
             Rule::new(
                 &network,
                 "'network must equal clusterNetworks[0].CIDR: write \"' + self.clusterNetworks[0].CIDR + '\"'",
-            ).at(".network"),
-            Rule::new(&length, "'hostsubnetlength must equal clusterNetworks[0].hostSubnetLength'").at(".hostsubnetlength"),
+            ).at(".network").of(&["clusterNetworks", "network"]),
+            Rule::new(&length, "'hostsubnetlength must equal clusterNetworks[0].hostSubnetLength'").at(".hostsubnetlength")
+                .of(&["clusterNetworks", "hostsubnetlength"]),
             Rule::new(
                 "!isCIDR(self.serviceNetwork) || !self.clusterNetworks.exists(n, isCIDR(n.CIDR) && \
                         (cidr(n.CIDR).containsCIDR(self.serviceNetwork) || cidr(self.serviceNetwork).containsCIDR(n.CIDR)))",
                 "'serviceNetwork ' + self.serviceNetwork + ' overlaps an entry of clusterNetworks: choose networks \
                        that share no address'",
-            ).at(".serviceNetwork"),
+            ).at(".serviceNetwork").of(&["clusterNetworks", "serviceNetwork"]),
             Rule::new(
                 "size(self.clusterNetworks) > 0 || !has(self.network) || !isCIDR(self.network) \
                         || !isCIDR(self.serviceNetwork) || !(cidr(self.network).containsCIDR(self.serviceNetwork) \
                         || cidr(self.serviceNetwork).containsCIDR(self.network))",
                 "'serviceNetwork ' + self.serviceNetwork + ' overlaps network: choose networks that share no address'",
-            ).at(".serviceNetwork"),
+            ).at(".serviceNetwork").of(&["clusterNetworks", "network", "serviceNetwork"]),
         ],
     );
 }
@@ -241,7 +261,7 @@ pub(in crate::api) fn cluster_network(schema: &mut Schema) {
 fn repeats_name(schema: &mut Schema, field: &str) {
     let holds = format!("self.{field} == self.metadata.name");
     let says = format!(r#"'{field} must equal metadata.name: write "' + self.metadata.name + '"'"#);
-    check(schema, &[Rule::new(&holds, &says).at(&format!(".{field}"))]);
+    check(schema, &[Rule::new(&holds, &says).at(&format!(".{field}")).of(&[field])]);
 }
 
 /// The rules of a HostSubnet as a whole.
