@@ -23,6 +23,8 @@
 //! * Egress IPs that namespaces ask for are spread over the HostSubnets with `egressCIDRs`, and move when a Node is gone or no
 //!   longer `Ready`. HostSubnets without are left alone, and their addresses are no reason to move others (the original then
 //!   stopped balancing for good).
+//! * An object that can't be read is told and left as it is: none is made in its place, its subnet or VNID is nobody else's, and
+//!   nothing goes because its Node or Namespace can't be read.
 //! * A NetNamespace made here names its Namespace as owner and goes when that goes. Others stay.
 
 mod controller;
@@ -48,7 +50,7 @@ pub use status::{Status, Vitals};
 pub use usage::{EgressIps, Subnets, Usage, Vnids};
 
 use self::tenants::Tenants;
-use crate::api::{CLUSTER_NETWORK_NAME, NetworkConfig};
+use crate::api::{CLUSTER_NETWORK_NAME, Kind, NetworkConfig, ObjectRef};
 use crate::cluster::ClusterState;
 
 /// What to change so that every node has a subnet and every namespace a VNID, and what stands in the way.
@@ -76,9 +78,21 @@ pub struct Allocator {
 impl Allocator {
     /// What to change in `state`, beside these numbers on their way.
     pub fn allocate(&mut self, state: &ClusterState, reservations: &Reservations) -> Allocation {
+        let unreadable = state.unreadable.iter().map(|(object, known)| Problem::Unreadable {
+            object: object.clone(),
+            error: known.error.clone(),
+        });
+        let mut allocation = self.allocate_readable(state, reservations);
+        allocation.problems.extend(unreadable);
+        allocation
+    }
+
+    fn allocate_readable(&mut self, state: &ClusterState, reservations: &Reservations) -> Allocation {
         let mut allocation = Allocation::default();
         let Some(network) = &state.cluster_network else {
-            allocation.problems.push(Problem::NoClusterNetwork { name: CLUSTER_NETWORK_NAME });
+            if !state.is_unreadable(&ObjectRef::cluster(Kind::ClusterNetwork, CLUSTER_NETWORK_NAME)) {
+                allocation.problems.push(Problem::NoClusterNetwork { name: CLUSTER_NETWORK_NAME });
+            }
             return allocation;
         };
         match NetworkConfig::try_from(network.as_ref()) {

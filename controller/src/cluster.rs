@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use self::dir::{DirError, DirSource};
 pub use self::kube::Interest;
 use self::kube::{KubeError, KubeSource};
-pub use self::state::{ClusterState, NamespacedName, Object, ObjectError, Objects};
+pub use self::state::{ClusterState, Held, NamespacedName, Object, ObjectError, Objects, Unreadable};
 
 /// A picture of the cluster, and whether a newer one could not be read.
 #[derive(Clone, Debug, Default)]

@@ -7,7 +7,7 @@ use ipnet::Ipv4Net;
 use thiserror::Error;
 
 use crate::api::{InvalidObject, Kind, NodeIpConflict, ObjectRef};
-use crate::cluster::Object;
+use crate::cluster::{Object, ObjectError};
 
 /// What to change, and what stands in the way of the rest.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -85,6 +85,14 @@ pub enum Problem {
     /// An object breaks its own rules.
     #[error(transparent)]
     Invalid(#[from] InvalidObject),
+    /// An object has not the form of its kind.
+    #[error("{object} can't be read: {error}; repair it, or delete it")]
+    Unreadable {
+        /// The object.
+        object: ObjectRef,
+        /// What is wrong with it.
+        error: ObjectError,
+    },
     /// A Node says nothing of where it is.
     #[error(
         "Node {node} has no IPv4 address of type InternalIP in status.addresses: it gets a HostSubnet when it has one"
@@ -186,6 +194,7 @@ impl Problem {
         match self {
             Self::NoClusterNetwork { .. } => "NoClusterNetwork",
             Self::Invalid(_) => "Invalid",
+            Self::Unreadable { .. } => "Unreadable",
             Self::NoNodeIp { .. } => "NoNodeIP",
             Self::NodeIp { .. } => "NodeIPConflict",
             Self::SharedNodeIp { .. } => "NodeIPShared",
@@ -207,7 +216,9 @@ impl Problem {
                 .first()
                 .map_or_else(|| ObjectRef::cluster(Kind::ClusterNetwork, ""), |fault| fault.object.clone()),
             Self::NoNodeIp { node } | Self::SharedNodeIp { node, .. } => ObjectRef::cluster(Kind::Node, node),
-            Self::NodeIp { object, .. } | Self::SubnetsExhausted { object, .. } => object.clone(),
+            Self::Unreadable { object, .. }
+            | Self::NodeIp { object, .. }
+            | Self::SubnetsExhausted { object, .. } => object.clone(),
             Self::Overlap { name, .. } | Self::Outside { name, .. } => {
                 ObjectRef::cluster(Kind::HostSubnet, name)
             }

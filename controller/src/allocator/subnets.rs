@@ -14,7 +14,7 @@ use super::reservations::{Reservations, Reserved};
 use crate::api::{
     ASSIGN_SUBNET_ANNOTATION, HostSubnet, Kind, NODE_UID_ANNOTATION, NetworkConfig, ObjectRef, validate,
 };
-use crate::cluster::{ClusterState, Objects};
+use crate::cluster::{ClusterState, Objects, Unreadable};
 
 /// The last plan, and what it was made from.
 #[derive(Debug, Default)]
@@ -25,6 +25,7 @@ struct Made {
     config: NetworkConfig,
     nodes: Objects<String, Node>,
     host_subnets: Objects<String, HostSubnet>,
+    unreadable: Objects<ObjectRef, Unreadable>,
     reserved: BTreeMap<String, Reserved<Ipv4Net>>,
     plan: Allocation,
 }
@@ -42,6 +43,7 @@ impl Memory {
             made.config == *config
                 && made.nodes.is(&state.nodes)
                 && made.host_subnets.is(&state.host_subnets)
+                && made.unreadable.is(&state.unreadable)
                 && made.reserved == reservations.subnets
         };
         if let Some(made) = self.0.as_ref().filter(|made| holds(made)) {
@@ -53,6 +55,7 @@ impl Memory {
             config: config.clone(),
             nodes: state.nodes.clone(),
             host_subnets: state.host_subnets.clone(),
+            unreadable: state.unreadable.clone(),
             reserved: reservations.subnets.clone(),
             plan: allocation.clone(),
         });
@@ -75,9 +78,12 @@ fn plan(
     let free = FreeSubnets::new(&config.cluster_networks, taken);
     let mut planner = Planner { config, existing, free, reservations, allocation };
 
+    let has_node = |name: &str| {
+        state.nodes.contains_key(name) || state.is_unreadable(&ObjectRef::cluster(Kind::Node, name))
+    };
     for (name, object) in &state.host_subnets {
         let is_deleted = object.metadata.deletion_timestamp.is_some();
-        if !state.nodes.contains_key(name) && node_uid(object).is_some() && !is_deleted {
+        if !has_node(name) && node_uid(object).is_some() && !is_deleted {
             planner.delete(name);
         }
     }
@@ -91,11 +97,13 @@ fn plan(
                 let (node, other) = (name.clone(), other.clone());
                 planner.allocation.problems.push(Problem::SharedNodeIp { node, other, ip });
             }
-            planner.node(name, node, ip, state.host_subnets.get(name).map(AsRef::as_ref));
+            if !state.is_unreadable(&ObjectRef::cluster(Kind::HostSubnet, name)) {
+                planner.node(name, node, ip, state.host_subnets.get(name).map(AsRef::as_ref));
+            }
         }
     }
     for (name, object) in &state.host_subnets {
-        if !state.nodes.contains_key(name) && node_uid(object).is_none() {
+        if !has_node(name) && node_uid(object).is_none() {
             planner.external(name, object);
         }
     }
@@ -107,10 +115,12 @@ fn existing_subnets(
     config: &NetworkConfig,
     allocation: &mut Allocation,
 ) -> BTreeMap<String, Ipv4Net> {
+    let unreadable = state.unreadable_of(Kind::HostSubnet);
     let existing: BTreeMap<String, Ipv4Net> = state
         .host_subnets
         .iter()
         .filter_map(|(name, object)| Some((name.clone(), subnet_of(object)?)))
+        .chain(unreadable.filter_map(|(object, known)| Some((object.name.clone(), known.held.subnet?))))
         .collect();
 
     for (name, &subnet) in &existing {

@@ -5,12 +5,12 @@ mod in_a_directory;
 mod invariants;
 mod on_their_way;
 mod renumbering;
+mod unreadable;
 
 use k8s_openapi::api::core::v1::Node;
 use serde_json::json;
 
 use super::*;
-use crate::api::{Kind, ObjectRef};
 use crate::cluster::Object;
 
 /// A state from JSON objects without the parts that go without saying.

@@ -8,7 +8,7 @@ use ipnet::Ipv4Net;
 use super::order::{AddressSet, SubnetOrder};
 use super::reservations::Reservations;
 use super::subnets::subnet_of;
-use crate::api::{NetworkConfig, Vnid};
+use crate::api::{Kind, NetworkConfig, Vnid};
 use crate::cluster::ClusterState;
 
 /// How much of everything that is handed out is in use.
@@ -60,6 +60,10 @@ impl Usage {
         };
         let mut taken = AddressSet::default();
         state.host_subnets.values().filter_map(|object| subnet_of(object)).for_each(|net| taken.insert(&net));
+        state
+            .unreadable_of(Kind::HostSubnet)
+            .filter_map(|(_, known)| known.held.subnet)
+            .for_each(|net| taken.insert(&net));
         reservations.subnets.values().for_each(|reserved| taken.insert(&reserved.value));
         let subnets = config.cluster_networks.iter().map(|network| {
             let order = SubnetOrder::new(network);
@@ -77,6 +81,8 @@ impl Usage {
 
 fn vnids(state: &ClusterState, reservations: &Reservations) -> Vnids {
     let given = state.net_namespaces.values().map(|object| object.netid);
+    let given =
+        given.chain(state.unreadable_of(Kind::NetNamespace).filter_map(|(_, known)| known.held.netid));
     let noted = reservations.vnids.values().map(|noted| noted.value);
     let all = Vnid::FIRST_ALLOCATABLE.get()..=Vnid::MAX.get();
     let mut numbers: Vec<u32> = given.chain(noted).filter(|netid| all.contains(netid)).collect();

@@ -20,12 +20,15 @@ pub(super) fn plan(
     reservations: &Reservations,
     allocation: &mut Allocation,
 ) {
-    let mut vnids = Vnids::new(tenants, reservations);
+    let mut vnids = Vnids::new(state, tenants, reservations);
     let invalid = tenants.invalid().filter_map(|(_, object)| Vnid::try_from(object).err());
     allocation.problems.extend(invalid.map(Problem::Invalid));
-    let going: BTreeSet<&str> = tenants.going().map(|(name, _)| name.as_str()).collect();
+    let unreadable = |kind: Kind, name: &str| state.is_unreadable(&ObjectRef::cluster(kind, name));
+    // A Namespace that can't be read is no reason to delete anything.
+    let goes = || tenants.going().filter(|(name, _)| !unreadable(Kind::Namespace, name));
+    let going: BTreeSet<&str> = goes().map(|(name, _)| name.as_str()).collect();
     // One that a finalizer keeps needs no second deletion.
-    let there = tenants.going().filter(|(_, object)| object.metadata.deletion_timestamp.is_none());
+    let there = goes().filter(|(_, object)| object.metadata.deletion_timestamp.is_none());
     allocation.changes.extend(there.map(|(name, _)| Change {
         object: ObjectRef::cluster(Kind::NetNamespace, name),
         action: Action::Delete,
@@ -38,6 +41,9 @@ pub(super) fn plan(
         tenants.without().filter(|(_, namespace)| namespace.metadata.deletion_timestamp.is_none()).collect();
     namespaces.sort_by_key(|(name, namespace)| (namespace.metadata.creation_timestamp.clone(), *name));
     for (name, namespace) in namespaces {
+        if unreadable(Kind::NetNamespace, name) {
+            continue;
+        }
         let vnid = if name == GLOBAL_NAMESPACE { Some(Vnid::GLOBAL) } else { vnids.take(name) };
         let Some(vnid) = vnid else {
             allocation.problems.push(Problem::VnidsExhausted { namespace: name.clone() });
@@ -69,6 +75,7 @@ fn owned_by(name: &str, uid: &str) -> OwnerReference {
 
 /// Who uses which VNID, and which are free.
 pub(super) struct Vnids<'a> {
+    state: &'a ClusterState,
     tenants: &'a Tenants,
     reservations: &'a Reservations,
     /// Each VNID with the name of a NetNamespace that has it, or that it was noted for, in order. Most rounds never ask.
@@ -78,15 +85,17 @@ pub(super) struct Vnids<'a> {
 }
 
 impl<'a> Vnids<'a> {
-    fn new(tenants: &'a Tenants, reservations: &'a Reservations) -> Self {
-        Self { tenants, reservations, users: OnceCell::new(), next: Some(Vnid::FIRST_ALLOCATABLE) }
+    fn new(state: &'a ClusterState, tenants: &'a Tenants, reservations: &'a Reservations) -> Self {
+        Self { state, tenants, reservations, users: OnceCell::new(), next: Some(Vnid::FIRST_ALLOCATABLE) }
     }
 
     fn users(&self, vnid: Vnid) -> impl Iterator<Item = &'a str> {
         let all = self.users.get_or_init(|| {
             let noted = self.reservations.vnids.iter().map(|(name, noted)| (name, noted.value));
+            let unreadable = self.state.unreadable_of(Kind::NetNamespace);
             let mut all: Vec<_> = noted
                 .chain(self.tenants.netids())
+                .chain(unreadable.filter_map(|(object, known)| Some((&object.name, known.held.netid?))))
                 .filter_map(|(name, netid)| Some((Vnid::try_from(netid).ok()?, name.as_str())))
                 .collect();
             all.sort_unstable();
@@ -134,7 +143,8 @@ mod tests {
         let taken = [10, 11, 13].map(|number| (Vnid::try_from(number).unwrap(), "b"));
         let reservations = Reservations::default();
         let tenants = Tenants::default();
-        let mut vnids = Vnids::new(&tenants, &reservations);
+        let state = ClusterState::default();
+        let mut vnids = Vnids::new(&state, &tenants, &reservations);
         vnids.users = OnceCell::from(taken.to_vec());
         assert_eq!(vnids.take("a").map(Vnid::get), Some(12));
         assert_eq!(vnids.take("a").map(Vnid::get), Some(14));

@@ -5,6 +5,7 @@ use std::collections::btree_map;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
+use ipnet::Ipv4Net;
 use k8s_openapi::Metadata;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -108,6 +109,38 @@ pub struct ClusterState {
     pub network_policies: Objects<NamespacedName, NetworkPolicy>,
     /// By namespace and name.
     pub egress_network_policies: Objects<NamespacedName, EgressNetworkPolicy>,
+    /// Objects that are there and have not the form of their kind. None of them is in the tables above.
+    pub unreadable: Objects<ObjectRef, Unreadable>,
+}
+
+/// What is known of an object that has not the form of its kind: it is older than the definition that checks it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// What is wrong with it.
+    pub error: ObjectError,
+    /// What it has nevertheless.
+    pub held: Held,
+}
+
+/// What an object has that nobody else may have, as far as that can be made out without reading all of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// The subnet of a HostSubnet.
+    pub subnet: Option<Ipv4Net>,
+    /// The number of a NetNamespace, also if it is written as text.
+    pub netid: Option<u32>,
+}
+
+impl Held {
+    /// By an object of `kind` with these fields.
+    pub fn by(kind: Kind, fields: &serde_json::Value) -> Self {
+        let field = |of: Kind, name: &str| (kind == of).then(|| fields.get(name)).flatten();
+        let netid = field(Kind::NetNamespace, "netid").and_then(|netid| {
+            netid.as_u64().map_or_else(|| netid.as_str()?.parse().ok(), |netid| u32::try_from(netid).ok())
+        });
+        let subnet = field(Kind::HostSubnet, "subnet").and_then(|subnet| subnet.as_str()?.parse().ok());
+        Self { subnet: subnet.map(|subnet: Ipv4Net| subnet.trunc()), netid }
+    }
 }
 
 /// A JSON value does not have the form that its kind asks for.
@@ -234,7 +267,9 @@ impl ClusterState {
     /// Puts an object in its place and returns the one that was there. A ClusterNetwork that is not named `default` has
     /// no place and is dropped.
     pub fn insert(&mut self, object: Object) -> Option<Object> {
-        let ObjectRef { namespace, name, .. } = object.reference();
+        let reference = object.reference();
+        self.forget_unreadable(&reference);
+        let ObjectRef { namespace, name, .. } = reference;
         let key = (namespace.unwrap_or_default(), name);
         match object {
             Object::ClusterNetwork(new) if key.1 == CLUSTER_NETWORK_NAME => {
@@ -257,6 +292,7 @@ impl ClusterState {
 
     /// Takes an object away and returns it.
     pub fn remove(&mut self, reference: &ObjectRef) -> Option<Object> {
+        self.forget_unreadable(reference);
         let name = &reference.name;
         let key = || (reference.namespace.clone().unwrap_or_default(), name.clone());
         match reference.kind {
@@ -276,8 +312,42 @@ impl ClusterState {
         }
     }
 
+    /// Takes note of an object that can't be read, instead of one that could. A ClusterNetwork that is not named `default` has no
+    /// place here either.
+    pub fn insert_unreadable(&mut self, reference: ObjectRef, unreadable: Unreadable) {
+        self.remove(&reference);
+        if reference.kind != Kind::ClusterNetwork || reference.name == CLUSTER_NETWORK_NAME {
+            self.unreadable.insert(reference, Arc::new(unreadable));
+        }
+    }
+
+    /// Whether there is such an object that can't be read.
+    pub fn is_unreadable(&self, reference: &ObjectRef) -> bool {
+        // Nearly always there are none.
+        !self.unreadable.is_empty() && self.unreadable.contains_key(reference)
+    }
+
+    /// The objects of one kind that can't be read.
+    pub fn unreadable_of(&self, kind: Kind) -> impl Iterator<Item = (&ObjectRef, &Unreadable)> {
+        self.unreadable
+            .iter()
+            .filter(move |(reference, _)| reference.kind == kind)
+            .map(|(reference, object)| (reference, object.as_ref()))
+    }
+
+    fn forget_unreadable(&mut self, reference: &ObjectRef) {
+        // To look costs nothing, to change a table that is shared copies it.
+        if self.is_unreadable(reference) {
+            self.unreadable.remove(reference);
+        }
+    }
+
     /// Takes all objects of one kind from `other` instead of the own ones.
     pub fn replace_kind(&mut self, kind: Kind, other: Self) {
+        if self.unreadable_of(kind).next().is_some() || !other.unreadable.is_empty() {
+            self.unreadable.retain(|reference, _| reference.kind != kind);
+            self.unreadable.extend(other.unreadable);
+        }
         match kind {
             Kind::ClusterNetwork => self.cluster_network = other.cluster_network,
             Kind::HostSubnet => self.host_subnets = other.host_subnets,

@@ -12,8 +12,8 @@ use ipnet::Ipv4Net;
 use super::egress_ips::{Host, Request, usable};
 use super::inputs::Problem;
 use super::tenancy::{Tenancy, name};
-use crate::api::{EgressNetworkPolicy, EgressNetworkPolicyRule};
-use crate::cluster::ClusterState;
+use crate::api::{EgressNetworkPolicy, EgressNetworkPolicyRule, Kind, ObjectRef};
+use crate::cluster::{ClusterState, Unreadable};
 
 /// The addresses of DNS names, in lower case and without a dot at the end. A name that is not there has not been
 /// resolved; one without addresses has none.
@@ -111,7 +111,7 @@ pub(super) fn egress(
             ip.exit()
         });
         let spoken_of =
-            found.iter().flat_map(|policy| &policy.spec.egress).map(|rule| key(&rule.to.dns_name));
+            found.policies.iter().flat_map(|policy| &policy.spec.egress).map(|rule| key(&rule.to.dns_name));
         names.extend(spoken_of.filter(|name| !name.is_empty()));
         policies.push(EgressPolicy { namespace, vnid, rules, exit });
     }
@@ -166,33 +166,60 @@ fn requests(tenancy: &Tenancy<'_>, problems: &mut Vec<Problem>) -> Vec<Request> 
     requests
 }
 
-/// The policies that have rules, by the VNID of their namespace, the oldest namespace first.
+/// The policies of a VNID.
+#[derive(Default)]
+struct Policies<'a> {
+    /// Those that have rules.
+    policies: Vec<&'a EgressNetworkPolicy>,
+    /// Those that can't be read, which may have any.
+    unreadable: Vec<(&'a ObjectRef, &'a Unreadable)>,
+}
+
+/// The policies by the VNID of their namespace, the oldest namespace first.
 fn by_vnid<'a>(
     state: &'a ClusterState,
     tenancy: &Tenancy<'_>,
     problems: &mut Vec<Problem>,
-) -> BTreeMap<Vnid, Vec<&'a EgressNetworkPolicy>> {
-    let mut by_namespace: BTreeMap<&str, Vec<&EgressNetworkPolicy>> = BTreeMap::new();
+) -> BTreeMap<Vnid, Policies<'a>> {
+    let mut by_namespace: BTreeMap<&str, Policies<'a>> = BTreeMap::new();
     for ((namespace, _), policy) in &state.egress_network_policies {
         if !policy.spec.egress.is_empty() {
-            by_namespace.entry(namespace).or_default().push(policy);
+            by_namespace.entry(namespace).or_default().policies.push(policy);
         }
     }
-    let mut by_vnid: BTreeMap<Vnid, Vec<&EgressNetworkPolicy>> = BTreeMap::new();
+    for (object, known) in state.unreadable_of(Kind::EgressNetworkPolicy) {
+        let namespace = object.namespace.as_deref().unwrap_or_default();
+        by_namespace.entry(namespace).or_default().unreadable.push((object, known));
+    }
+    let mut by_vnid: BTreeMap<Vnid, Policies<'a>> = BTreeMap::new();
     for (vnid, namespaces) in tenancy.iter() {
         for namespace in namespaces {
-            if let Some(policies) = by_namespace.remove(name(namespace)) {
-                by_vnid.entry(vnid).or_default().extend(policies);
+            if let Some(found) = by_namespace.remove(name(namespace)) {
+                let all = by_vnid.entry(vnid).or_default();
+                all.policies.extend(found.policies);
+                all.unreadable.extend(found.unreadable);
             }
         }
     }
-    problems.extend(by_namespace.into_iter().flat_map(|(namespace, policies)| {
-        policies.into_iter().map(move |policy| Problem {
-            object: object(policy),
-            reason: format!("namespace {namespace} has no NetNamespace yet: it has no effect"),
-        })
-    }));
+    for (namespace, found) in by_namespace {
+        let reason = format!("namespace {namespace} has no NetNamespace yet: it has no effect");
+        problems.extend(found.objects().map(|object| Problem { object, reason: reason.clone() }));
+    }
     by_vnid
+}
+
+impl Policies<'_> {
+    /// Kind and name of each.
+    fn objects(&self) -> impl Iterator<Item = String> {
+        let unreadable = self.unreadable.iter().map(|(object, _)| object.to_string());
+        self.policies.iter().map(|policy| object(policy)).chain(unreadable)
+    }
+
+    /// The namespace of the first.
+    fn namespace(&self) -> Option<&str> {
+        let readable = self.policies.first().and_then(|policy| policy.metadata.namespace.as_deref());
+        readable.or_else(|| self.unreadable.first().and_then(|(object, _)| object.namespace.as_deref()))
+    }
 }
 
 fn object(policy: &EgressNetworkPolicy) -> String {
@@ -207,17 +234,14 @@ fn object(policy: &EgressNetworkPolicy) -> String {
 /// What holds for a VNID, and the namespace that it is put down to.
 fn rules(
     vnid: Vnid,
-    policies: &[&EgressNetworkPolicy],
+    found: &Policies<'_>,
     tenancy: &Tenancy<'_>,
     names: &Names,
     problems: &mut Vec<Problem>,
 ) -> Option<(String, Rules)> {
-    let first = policies.first()?;
-    let namespace = first.metadata.namespace.clone().unwrap_or_default();
+    let namespace = found.namespace()?.to_owned();
     let mut all = |reason: &str| {
-        let problem =
-            |policy: &&EgressNetworkPolicy| Problem { object: object(policy), reason: reason.to_owned() };
-        problems.extend(policies.iter().map(problem));
+        problems.extend(found.objects().map(|object| Problem { object, reason: reason.to_owned() }));
     };
     if vnid.is_global() {
         all("it is ignored: its namespace is global, and a policy would bind all global namespaces");
@@ -232,14 +256,22 @@ fn rules(
         ));
         return Some((namespace, Rules::DropAll));
     }
-    if policies.len() > 1 {
+    if found.objects().count() > 1 {
         all(&format!(
             "namespace {namespace} has {} policies, and which comes first is not known: nothing of it leaves the \
              cluster until only one is left",
-            policies.len()
+            found.objects().count()
         ));
         return Some((namespace, Rules::DropAll));
     }
+    if let Some((object, known)) = found.unreadable.first() {
+        problems.push(Problem {
+            object: object.to_string(),
+            reason: format!("{}: nothing leaves the cluster until it is mended", known.error),
+        });
+        return Some((namespace, Rules::DropAll));
+    }
+    let first = found.policies.first()?;
     let mut fault = |reason: String| problems.push(Problem { object: object(first), reason });
     let rules = &first.spec.egress;
     if rules.len() > MAX_RULES {

@@ -21,8 +21,8 @@ use super::nodes::{hosts, remote_nodes};
 use super::services::services;
 use super::tenancy::{Tenancy, age};
 use crate::api::validate::InvalidObject;
-use crate::api::{NetworkConfig, PluginMode, Subnet};
-use crate::cluster::ClusterState;
+use crate::api::{CLUSTER_NETWORK_NAME, Kind, NetworkConfig, ObjectRef, PluginMode, Subnet};
+use crate::cluster::{ClusterState, ObjectError};
 
 /// A pod's leg on the bridge, as the port's record in OVSDB (or an assumption, offline) has it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,6 +77,14 @@ pub enum ViewError {
     /// The ClusterNetwork or the node's own HostSubnet is not usable.
     #[error(transparent)]
     Invalid(#[from] InvalidObject),
+    /// The ClusterNetwork or the node's own HostSubnet has not the form of its kind.
+    #[error("{object} can't be read: {error}")]
+    Unreadable {
+        /// The object.
+        object: ObjectRef,
+        /// What is wrong with it.
+        error: ObjectError,
+    },
     /// The plugin is known but not supported.
     #[error(
         "plugin networkpolicy is not supported by this version: set pluginName of ClusterNetwork default to \
@@ -133,17 +141,37 @@ pub fn inputs_knowing(
     ports: &[PodPort],
     known: &Known,
 ) -> Result<Inputs, ViewError> {
-    let object = state.cluster_network.as_deref().ok_or(ViewError::NoClusterNetwork)?;
+    let missing = |kind, name: &str, error| {
+        let object = ObjectRef::cluster(kind, name);
+        match state.unreadable.get(&object) {
+            Some(known) => ViewError::Unreadable { object, error: known.error.clone() },
+            None => error,
+        }
+    };
+    let object = state
+        .cluster_network
+        .as_deref()
+        .ok_or_else(|| missing(Kind::ClusterNetwork, CLUSTER_NETWORK_NAME, ViewError::NoClusterNetwork))?;
     let network = NetworkConfig::try_from(object)?;
     let plugin = match network.plugin {
         PluginMode::Subnet => Plugin::Subnet,
         PluginMode::Multitenant => Plugin::Multitenant,
         PluginMode::NetworkPolicy => return Err(ViewError::Unsupported),
     };
-    let own = state.host_subnets.get(node).ok_or_else(|| ViewError::NoHostSubnet(node.to_owned()))?;
+    let own = state
+        .host_subnets
+        .get(node)
+        .ok_or_else(|| missing(Kind::HostSubnet, node, ViewError::NoHostSubnet(node.to_owned())))?;
     let own = Subnet::checked(own, &network)?;
 
-    let mut problems = Vec::new();
+    // Policies are told where they close their namespace.
+    let unreadable = state.unreadable.iter().filter(|(object, _)| object.kind != Kind::EgressNetworkPolicy);
+    let mut problems: Vec<_> = unreadable
+        .map(|(object, known)| Problem {
+            object: object.to_string(),
+            reason: format!("can't be read, and is as if it were not there: {}", known.error),
+        })
+        .collect();
     let nodes = remote_nodes(state, node, &own, &network, &mut problems);
     let pods = pods(state, plugin, own.subnet, ports, &mut problems);
     let mut inputs = Inputs {
@@ -260,6 +288,9 @@ fn pods(
             }
             None if state.net_namespaces.contains_key(namespace) => {
                 problem(format!("the netid of NetNamespace {namespace} is no VNID: it is cut off"));
+            }
+            None if state.is_unreadable(&ObjectRef::cluster(Kind::NetNamespace, namespace)) => {
+                problem(format!("NetNamespace {namespace} can't be read: it is cut off"));
             }
             None => problem(format!(
                 "namespace {namespace} has no NetNamespace yet: it is cut off until sdn-controller gives it a VNID"

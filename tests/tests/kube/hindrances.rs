@@ -17,6 +17,7 @@ use tests::until;
 
 use super::Test;
 use super::allocation::{ACCOUNT, Controller, DEADLINE, NETWORK, add_nodes, fields, leader};
+use super::objects::write_older;
 use super::scale::{count, create};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -24,6 +25,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("hindrances::what_is_refused_holds_up_no_other", what_is_refused_holds_up_no_other),
     ("hindrances::who_outsleeps_its_lease_writes_nothing", who_outsleeps_its_lease_writes_nothing),
     ("hindrances::damaged_reservations_are_said", damaged_reservations_are_said),
+    ("hindrances::what_cannot_be_read_is_told_and_kept", what_cannot_be_read_is_told_and_kept),
 ];
 
 const NAMESPACE: &str = "openshift-sdn";
@@ -373,6 +375,78 @@ fn damaged_reservations_are_said(plane: &ControlPlane) -> anyhow::Result<()> {
         Ok(())
     })?;
     plane.ask(&["delete", "node", "d1", "d2"])?;
+    no_host_subnets(plane)?;
+    controller.stop()
+}
+
+/// Objects as they could be written before the definitions had a schema.
+const OLDER: &str = "\
+apiVersion: network.openshift.io/v1
+kind: HostSubnet
+metadata: {name: u1}
+host: u1
+hostIP: 192.168.6.1
+subnet: 10.148.0.0/23
+egressIPs: none
+---
+apiVersion: network.openshift.io/v1
+kind: NetNamespace
+metadata: {name: older}
+netname: older
+netid: \"77\"
+";
+
+fn what_cannot_be_read_is_told_and_kept(plane: &ControlPlane) -> anyhow::Result<()> {
+    plane.apply(&NETWORK.replace("10.128.0.0/14", "10.148.0.0/22"))?;
+    plane.ask(&["create", "namespace", "older"])?;
+    write_older(plane, &["hostsubnets", "netnamespaces"], OLDER)?;
+    let exists = || -> anyhow::Result<usize> {
+        let creations = asked(plane, "sdn-controller", &["create"])?;
+        Ok(creations.iter().filter(|event| event["responseStatus"]["code"] == 409).count())
+    };
+    let before = exists()?;
+    let (controller, port) = with_health(plane, "reader")?;
+    add_nodes(plane, &[("u1".into(), "192.168.6.1".into()), ("u2".into(), "192.168.6.2".into())])?;
+    until(DEADLINE, || {
+        let subnets = fields(plane, "hostsubnets", "subnet")?;
+        ensure!(
+            subnets.get("u2").is_some_and(|subnet| subnet == "10.149.0.0/23" || subnet == "10.148.2.0/23"),
+            "{subnets:?}"
+        );
+        let events = plane.ask(&["get", "events", "-A", "--field-selector=reason=Unreadable"])?;
+        for words in [
+            "hostsubnet/u1",
+            "HostSubnet u1 can't be read: egressIPs",
+            "NetNamespace older can't be read: netid",
+        ] {
+            ensure!(events.contains(words), "{events}");
+        }
+        let (code, text) = readyz(port)?;
+        ensure!(code == 200, "{text}");
+        Ok(())
+    })?;
+    // Nothing was tried in their place, and what follows does not wait for it.
+    ensure!(exists()? == before, "tried to create what is there");
+    // Mended or deleted, they are as any other.
+    plane.ask(&["delete", "hostsubnet", "u1"])?;
+    let mended = r#"{"netid": 77}"#;
+    plane.ask(&["patch", "netnamespace", "older", "--type=merge", "-p", mended])?;
+    plane.ask(&[
+        "annotate",
+        "netnamespace",
+        "older",
+        "pod.network.openshift.io/multitenant.change-network=global",
+    ])?;
+    until(DEADLINE, || {
+        ensure!(
+            fields(plane, "hostsubnets", "subnet")?.get("u1").is_some_and(|subnet| subnet == "10.148.0.0/23")
+        );
+        ensure!(fields(plane, "netnamespaces", "netid")?.get("older").is_some_and(|netid| *netid == 0));
+        Ok(())
+    })?;
+    plane.ask(&["delete", "node", "u1", "u2"])?;
+    plane.ask(&["delete", "namespace", "older", "--wait=false"])?;
+    plane.ask(&["delete", "netnamespace", "older"])?;
     no_host_subnets(plane)?;
     controller.stop()
 }

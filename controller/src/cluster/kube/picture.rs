@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use tracing::warn;
 
 use crate::api::{Kind, ObjectRef};
-use crate::cluster::{ClusterState, Object, Snapshot};
+use crate::cluster::{ClusterState, Held, Object, ObjectError, Snapshot, Unreadable};
 
 /// Where `kubectl apply` keeps a copy of the whole object.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -44,9 +44,9 @@ impl Picture {
                 self.lists.insert(kind, ClusterState::default());
             }
             Event::InitApply(object) => {
-                let object = self.typed(kind, object);
-                if let (Some(object), Some(list)) = (object, self.lists.get_mut(&kind)) {
-                    list.insert(object);
+                let (reference, object) = (reference(kind, &object), self.typed(kind, object));
+                if let Some(list) = self.lists.get_mut(&kind) {
+                    put(list, reference, object);
                 }
             }
             Event::InitDone => {
@@ -57,11 +57,8 @@ impl Picture {
                 }
             }
             Event::Apply(object) => {
-                let reference = reference(kind, &object);
-                match self.typed(kind, object) {
-                    Some(object) => drop(self.state.insert(object)),
-                    None => drop(self.state.remove(&reference)),
-                }
+                let (reference, object) = (reference(kind, &object), self.typed(kind, object));
+                put(&mut self.state, reference, object);
                 self.changed = true;
             }
             Event::Delete(object) => {
@@ -97,21 +94,32 @@ impl Picture {
 
     /// The object as this system reads it; the one that is known already if it is the same.
     ///
-    /// One that has not the form of its kind is left out: the API server checks ours, so this is for objects that are
-    /// older than the definition.
-    fn typed(&self, kind: Kind, object: DynamicObject) -> Option<Object> {
+    /// The API server checks ours, so one that has not the form of its kind is older than the definition.
+    fn typed(&self, kind: Kind, object: DynamicObject) -> Result<Object, Unreadable> {
         let reference = reference(kind, &object);
         let version = object.metadata.resource_version.clone();
         let known = self.state.get(&reference);
         if let Some(known) =
             known.filter(|known| version.is_some() && known.metadata().resource_version == version)
         {
-            return Some(known);
+            return Ok(known);
         }
-        let typed = serde_json::to_value(reduced(kind, object)).map_err(|error| error.to_string());
-        let typed =
-            typed.and_then(|value| Object::from_value(kind, value).map_err(|error| error.to_string()));
-        typed.map_err(|error| warn!(object = %reference, "left out: {error}")).ok()
+        let object = reduced(kind, object);
+        let held = Held::by(kind, &object.data);
+        let value = serde_json::to_value(object)
+            .map_err(|error| ObjectError { field: ".".to_owned(), reason: error.to_string() });
+        value.and_then(|value| Object::from_value(kind, value)).map_err(|error| {
+            warn!(object = %reference, "left out: {error}");
+            Unreadable { error, held }
+        })
+    }
+}
+
+/// Puts an object where it belongs, or takes note that it can't be read.
+fn put(state: &mut ClusterState, reference: ObjectRef, object: Result<Object, Unreadable>) {
+    match object {
+        Ok(object) => drop(state.insert(object)),
+        Err(unreadable) => state.insert_unreadable(reference, unreadable),
     }
 }
 
@@ -250,14 +258,57 @@ mod tests {
         );
     }
 
+    fn net_namespace(name: &str, fields: &Value) -> DynamicObject {
+        let mut object = json!({"apiVersion": "network.openshift.io/v1", "kind": "NetNamespace", "metadata": {"name": name}});
+        json_patch::merge(&mut object, fields);
+        serde_json::from_value(object).unwrap()
+    }
+
     #[test]
-    fn an_object_that_cannot_be_read_is_left_out() {
-        let mut picture = Picture::new([Kind::Node]);
+    fn an_object_that_cannot_be_read_is_left_out_and_known_to_be_there() {
+        let mut picture = Picture::new([Kind::Node, Kind::NetNamespace]);
         list(&mut picture, &[("a", "1"), ("b", "2")]);
+        picture.apply(Kind::NetNamespace, Event::Init);
+        let text = json!({"netname": "x", "netid": "17"});
+        picture.apply(Kind::NetNamespace, Event::InitApply(net_namespace("x", &text)));
+        picture.apply(Kind::NetNamespace, Event::InitDone);
         let mut broken = node("a", "3");
         broken.data = json!({"status": {"addresses": 7}});
         picture.apply(Kind::Node, Event::Apply(broken));
-        assert_eq!(names(&picture.take_change().unwrap()), ["b"]);
+        let told = |snapshot: &Snapshot| -> Vec<_> {
+            let told = snapshot.state.unreadable.iter();
+            told.map(|(object, known)| (object.to_string(), known.error.field.clone(), known.held.netid))
+                .collect()
+        };
+        let snapshot = picture.take_change().unwrap();
+        assert_eq!((names(&snapshot), snapshot.state.net_namespaces.len()), (vec!["b"], 0));
+        assert_eq!(
+            told(&snapshot),
+            [
+                ("Node a".to_owned(), "status.addresses".to_owned(), None),
+                ("NetNamespace x".to_owned(), "netid".to_owned(), Some(17)),
+            ]
+        );
+
+        // Mended, deleted, or missing from a new list: no longer unreadable.
+        picture.apply(Kind::Node, Event::Apply(node("a", "4")));
+        let other = json!({"netname": "y", "netid": 18, "egressIPs": "192.0.2.1"});
+        picture.apply(Kind::NetNamespace, Event::Apply(net_namespace("y", &other)));
+        picture.apply(Kind::NetNamespace, Event::Delete(net_namespace("x", &text)));
+        let snapshot = picture.take_change().unwrap();
+        assert_eq!(names(&snapshot), ["a", "b"]);
+        assert_eq!(told(&snapshot), [("NetNamespace y".to_owned(), "egressIPs".to_owned(), Some(18))]);
+        picture.apply(Kind::NetNamespace, Event::Init);
+        picture.apply(Kind::NetNamespace, Event::InitDone);
+        assert_eq!(told(&picture.take_change().unwrap()), []);
+
+        // Only one ClusterNetwork is of interest.
+        for (name, expected) in [("other", 0), ("default", 1)] {
+            let mut network = net_namespace(name, &json!({"serviceNetwork": 7}));
+            network.types = None;
+            picture.apply(Kind::ClusterNetwork, Event::Apply(network));
+            assert_eq!(picture.take_change().unwrap().state.unreadable.len(), expected, "{name}");
+        }
     }
 
     #[test]

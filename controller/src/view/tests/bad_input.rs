@@ -5,6 +5,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::api::{Kind, ObjectRef};
+use crate::cluster::{Held, ObjectError, Unreadable};
 
 const NODE: &str = "node2.ocp.cn";
 
@@ -283,4 +285,52 @@ fn without_a_readable_host_subnet_of_its_own_a_node_does_nothing() {
     state.host_subnets.insert(NODE.into(), Arc::new(host));
     let error = inputs(&state, NODE, &[]).unwrap_err().to_string();
     assert!(error.starts_with("HostSubnet node2.ocp.cn: egressIPs[0]: "), "{error}");
+}
+
+/// The same cluster, with an object that has not the form of its kind.
+fn with_unreadable(state: &ClusterState, object: ObjectRef) -> ClusterState {
+    let error = ObjectError { field: "x".to_owned(), reason: "y".to_owned() };
+    let mut state = state.clone();
+    state.insert_unreadable(object, Unreadable { error, held: Held::default() });
+    state
+}
+
+#[test]
+fn objects_without_the_form_of_their_kind_open_nothing_and_are_named() {
+    let before = cluster("multitenant");
+    let legs = [leg("kube-public", "a", [10, 130, 0, 20], 8)];
+    let policy = ObjectRef::namespaced(Kind::EgressNetworkPolicy, "kube-public", "bad");
+    let after = with_unreadable(&before, policy);
+    assert_eq!(
+        opened((&before, &legs), (&after, &legs)),
+        (
+            vec![],
+            vec![
+                "EgressNetworkPolicy kube-public/bad: x: y: nothing leaves the cluster until it is mended"
+                    .to_owned()
+            ]
+        )
+    );
+    let (view, _) = at(NODE, &after, &legs);
+    let closed = view.flows().table(101).filter(|(flow, _)| flow.instructions.is_empty());
+    assert_eq!(closed.map(|(flow, _)| flow.fields.to_string()).collect::<Vec<_>>(), ["reg0=0x82f8b2"]);
+
+    let after = with_unreadable(&before, ObjectRef::cluster(Kind::NetNamespace, "kube-public"));
+    assert_eq!(
+        opened((&before, &legs), (&after, &legs)),
+        (
+            vec![],
+            vec![
+                "NetNamespace kube-public: can't be read, and is as if it were not there: x: y".to_owned(),
+                "Pod kube-public/a: NetNamespace kube-public can't be read: it is cut off".to_owned(),
+            ]
+        )
+    );
+
+    for object in
+        [ObjectRef::cluster(Kind::HostSubnet, NODE), ObjectRef::cluster(Kind::ClusterNetwork, "default")]
+    {
+        let error = inputs(&with_unreadable(&before, object.clone()), NODE, &[]).unwrap_err();
+        assert_eq!(error.to_string(), format!("{object} can't be read: x: y"));
+    }
 }
