@@ -111,6 +111,7 @@ impl ProjectArgs {
         };
         projects.sort();
         projects.dedup();
+        let selected = projects.len();
         if let ChangeNetwork::Join(to) = &request {
             projects.retain(|project| project != to);
         }
@@ -134,8 +135,13 @@ impl ProjectArgs {
         if !wrong.is_empty() {
             bail!("{}", wrong.join("; "));
         }
-        if projects.is_empty() {
+        if selected == 0 {
             bail!("no project is selected");
+        }
+        if let (Some(to), true) = (target, projects.is_empty()) {
+            // Who joins itself shares its own VNID already.
+            print(&format!("NetNamespace {to}: VNID {}", cluster.net_namespace(to).await?.netid))?;
+            return Ok(Exit::Done);
         }
         cluster.carry_out(&request, &projects).await
     }

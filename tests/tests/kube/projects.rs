@@ -37,6 +37,9 @@ fn by_command_and_by_annotation(plane: &ControlPlane) -> anyhow::Result<()> {
     let red = vnid(plane, "red")?;
     ensure!(said.trim() == format!("NetNamespace blue: VNID {red}"), "{said}");
     ensure!(vnid(plane, "blue")? == red && vnid(plane, "green")? != red);
+    // Who joins itself has what it asks for.
+    let said = sdnctl(plane, &["join-projects", "--to", "red", "red"])?;
+    ensure!(said.trim() == format!("NetNamespace red: VNID {red}") && vnid(plane, "red")? == red, "{said}");
 
     sdnctl(plane, &["make-projects-global", "--selector", "tier in (cold,icy)"])?;
     ensure!(vnid(plane, "blue")? == 0 && vnid(plane, "green")? == 0);
@@ -79,6 +82,21 @@ fn by_command_and_by_annotation(plane: &ControlPlane) -> anyhow::Result<()> {
         let error = sdnctl(plane, &arguments).err().with_context(|| format!("{arguments:?} was done"))?;
         ensure!(format!("{error:#}").contains(words), "{error:#}");
     }
+    // What the API server answers is said once, and as it says it.
+    let mut command = Command::new(binary("sdnctl")?);
+    command.args(["isolate-projects", "green", "--cluster", "kube"]);
+    let output = command
+        .env("KUBECONFIG", plane.kubeconfig(Caller::ServiceAccount("openshift-sdn", "ovs"))?)
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.code() == Some(3)
+            && said.trim().starts_with("sdnctl: can't list the namespaces: namespaces is forbidden: User ")
+            && said.matches("forbidden").count() == 1
+            && said.trim().lines().count() == 1
+            && !said.contains("Status"),
+        "{output:?}"
+    );
     let listed = sdnctl(plane, &["get", "netnamespaces"])?;
     ensure!(listed.contains("green"), "{listed}");
 
