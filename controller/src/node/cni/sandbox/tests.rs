@@ -41,6 +41,19 @@ impl Fixture {
         self.node.run(|| wire_blocking(spec))
     }
 
+    /// The pod's routes. That the other end of the pair is up the kernel tells them by way of a queue, a moment after it is:
+    /// until then they are shown as `linkdown`, and used all the same.
+    fn routes(&self) -> String {
+        let end = Instant::now() + Duration::from_secs(10);
+        loop {
+            let routes = self.pod.says("ip route");
+            if !routes.contains("linkdown") || Instant::now() >= end {
+                return routes;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     fn unwire(&self, name: &str) -> bool {
         self.node.run(|| unwire_blocking(name)).unwrap()
     }
@@ -71,7 +84,7 @@ fn what_ip_and_ethtool_see() {
     let address = f.pod.says("ip -o -4 address show eth0");
     assert!(address.contains("inet 10.128.2.9/23 brd 10.128.3.255 scope global eth0"), "{address}");
     assert_eq!(
-        f.pod.says("ip route"),
+        f.routes(),
         "default via 10.128.2.1 dev eth0\n\
          10.128.0.0/14 dev eth0 scope link\n\
          10.128.2.0/23 dev eth0 proto kernel scope link src 10.128.2.9\n\
@@ -107,7 +120,7 @@ fn variations() {
     let spec =
         SandboxSpec { ifname: "net1".into(), routes: vec![route], userspace_datapath: false, ..f.spec() };
     f.wire(&spec).unwrap();
-    assert!(f.pod.says("ip route").contains("10.128.0.0/14 dev net1 scope link mtu 1300"));
+    assert!(f.routes().contains("10.128.0.0/14 dev net1 scope link mtu 1300"));
     assert!(f.pod.says("ethtool -k net1").contains("tx-checksumming: on"));
     assert!(!f.node.says("ip -o link show vethtest").contains("PROMISC"));
     assert_eq!(f.node.says("sysctl -n net.ipv4.conf.vethtest.arp_ignore"), "0");
@@ -124,7 +137,7 @@ fn names_that_are_taken() {
     assert!(matches!(&error, SandboxError::InterfaceExists { name } if name == "eth0"), "{error}");
     // What was there is untouched, nothing was added.
     assert_eq!(f.node.says("ip -o link").lines().count(), 2);
-    assert!(f.pod.says("ip route").starts_with("default via 10.128.2.1"));
+    assert!(f.routes().starts_with("default via 10.128.2.1"));
 }
 
 #[test]
