@@ -6,14 +6,11 @@
 //! directory what there is.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use flowtables::feature::base::gateway;
-use flowtables::feature::egress_ip::{ReservedBits, mark};
-use ipnet::Ipv4Net;
 use ovsdb::Client;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc, watch};
@@ -25,14 +22,18 @@ use super::admin::Query;
 use super::cni::pods::PodNetwork;
 use super::cni::{conflist, server};
 use super::findings::{self, Findings};
-use super::host::{egress_ips, firewall, links, obstacles, watch as host_watch};
+use super::host::{firewall::FirewallSpec, obstacles, watch as host_watch};
 use super::metrics::{self, Change, Metrics, Outcome};
 use super::ovs::bridge::{Bridge, TUN};
-use super::ovs::ports::{legs, no_interface};
+use super::ovs::ports::legs;
 use super::ovs::syncer::{Applied, Syncer};
 use super::status::{Leg, Network, Status};
 use crate::cluster::{ClusterSource, Snapshot};
-use crate::view::{self, HostedEgressIp, Inputs, Known, PodPort, Problem, View, ViewError};
+use crate::view::{self, Inputs, Known, PodPort, Problem, View, ViewError};
+
+mod host_side;
+
+use host_side::HostSide;
 
 /// What the agent is told on its command line.
 #[derive(Clone, Debug)]
@@ -62,8 +63,8 @@ pub struct Config {
 /// The `datapath_type` of a bridge in user space.
 pub const USERSPACE: &str = "netdev";
 
-/// After this it is looked at again what others changed behind our back; the flows, of whose changes the switch tells, after
-/// longer ([`Syncer::expire`]).
+/// After this it is looked at again what others changed behind our back; flows and firewall, of whose changes switch and kernel
+/// tell, after longer ([`Syncer::expire`], [`host_side`]).
 const RESYNC: Duration = Duration::from_secs(30);
 /// First and longest pause after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_millis(25), Duration::from_secs(1));
@@ -136,6 +137,7 @@ pub async fn run(
         seen: None,
         view: View::default(),
         host: None,
+        firewall: None,
         set_up: None,
         refused_egress_ips: Vec::new(),
         look_again: Instant::now() + RESYNC,
@@ -219,6 +221,8 @@ struct Agent {
     host: Option<HostSide>,
     /// Told when links, routes or firewall have been changed, by whomever.
     host_changed: Arc<Notify>,
+    /// What the nftables table was last found or made to be, and when; none: to be listed.
+    firewall: Option<(FirewallSpec, Instant)>,
     /// What it was set up for when it last was right: what differs from that was changed by somebody else.
     set_up: Option<HostSide>,
     /// Egress IPs that the node can't have.
@@ -237,47 +241,6 @@ struct Seen {
     ports: Vec<PodPort>,
     known: Known,
     inputs: Arc<Inputs>,
-}
-
-/// What links, routes and firewall depend on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct HostSide {
-    local_subnet: Ipv4Net,
-    cluster_networks: Vec<Ipv4Net>,
-    service_network: Ipv4Net,
-    vxlan_port: u16,
-    mtu: u16,
-    node_ip: Ipv4Addr,
-    egress_ips: BTreeSet<firewall::EgressSnat>,
-}
-
-impl HostSide {
-    fn of(inputs: &Inputs) -> Self {
-        let snat = |hosted: &HostedEgressIp| firewall::EgressSnat {
-            ip: hosted.ip,
-            mark: mark(hosted.vnid, ReservedBits::DEFAULT),
-            namespace: hosted.namespace.clone(),
-        };
-        Self {
-            local_subnet: inputs.base.local_subnet,
-            cluster_networks: inputs.base.cluster_networks.clone(),
-            service_network: inputs.base.service_network,
-            vxlan_port: inputs.base.vxlan_port,
-            mtu: inputs.mtu,
-            node_ip: inputs.base.node_ip,
-            egress_ips: inputs.hosted_egress_ips.iter().map(snat).collect(),
-        }
-    }
-
-    /// With the egress IPs of before besides, as long as their addresses and marks mean nothing else by now.
-    fn and_egress_ips_of(mut self, before: Option<&Self>) -> Self {
-        let wanted = self.egress_ips.clone();
-        let free =
-            |old: &&firewall::EgressSnat| !wanted.iter().any(|new| new.ip == old.ip || new.mark == old.mark);
-        let leaving = before.into_iter().flat_map(|before| before.egress_ips.iter().filter(free).cloned());
-        self.egress_ips.extend(leaving);
-        self
-    }
 }
 
 impl Agent {
@@ -345,7 +308,10 @@ impl Agent {
             () = self.nudge.notified() => {}
             () = self.syncer.drifted() => {}
             () = self.pods.disorder.notified() => self.converge(),
-            () = self.host_changed.notified() => self.host = None,
+            () = self.host_changed.notified() => {
+                self.host = None;
+                self.firewall = None;
+            }
             () = self.findings.changed() => {}
             () = self.syncer.closed() => {
                 warn!("the OpenFlow connection ended: is ovs-vswitchd being restarted?");
@@ -517,91 +483,6 @@ impl Agent {
             mtu: inputs.mtu,
             gateway: gateway(inputs.base.local_subnet),
         }
-    }
-
-    /// Links, addresses, routes and firewall: when what they depend on changed, and when it is time to look again.
-    async fn host_side(&mut self, wanted: HostSide) -> anyhow::Result<()> {
-        if self.host.as_ref() == Some(&wanted) {
-            return Ok(());
-        }
-        self.host = None;
-        let address = Ipv4Net::new(gateway(wanted.local_subnet), wanted.local_subnet.prefix_len())?;
-        let clusters = wanted.cluster_networks.iter().map(|&dst| links::HostRoute { dst, scope_link: true });
-        let service = links::HostRoute { dst: wanted.service_network, scope_link: false };
-        let tun0 = links::Tun0Spec {
-            name: TUN.to_owned(),
-            address,
-            mtu: wanted.mtu,
-            routes: clusters.chain([service]).collect(),
-        };
-        let ensured = tokio::select! {
-            changes = links::ensure(&tun0) => Some(changes?),
-            // Its links have gone with it, and it may be long until they are there again.
-            () = self.syncer.closed() => None,
-            // Likewise, told of by OVSDB: there may be no connection.
-            () = no_interface(&self.ovsdb, TUN) => None,
-        };
-        let Some(changes) = ensured else {
-            self.syncer.disconnect();
-            self.set_up = None;
-            anyhow::bail!("the bridge is gone, or ovs-vswitchd is being restarted");
-        };
-        for change in &changes {
-            info!("{change}");
-        }
-        let repair = self.set_up.as_ref() == Some(&wanted);
-        if repair && !changes.is_empty() {
-            warn!("somebody else had changed tun0, its routes or IPv4 forwarding: put right");
-            self.metrics.repairs.get_or_create(&metrics::LINKS).inc();
-        }
-        let egress_ips = wanted.egress_ips.iter().map(|snat| snat.ip).collect();
-        let placed = egress_ips::ensure(wanted.node_ip, &egress_ips).await?;
-        for change in &placed.changes {
-            info!("{change}");
-        }
-        if repair && !placed.changes.is_empty() {
-            warn!("somebody else had changed the node's egress IPs: put right");
-            self.metrics.repairs.get_or_create(&metrics::LINKS).inc();
-        }
-        let problem = |(ip, reason)| Problem { object: format!("egress IP {ip}"), reason };
-        self.refused_egress_ips = placed.refused.into_iter().map(problem).collect();
-        let firewall = firewall::FirewallSpec {
-            cluster_networks: wanted.cluster_networks.clone(),
-            tun: TUN.to_owned(),
-            vxlan_port: wanted.vxlan_port,
-            userspace_datapath: self.config.datapath_type == USERSPACE,
-            egress_ips: wanted.egress_ips.iter().cloned().collect(),
-        };
-        if firewall::ensure(&firewall).await? != firewall::Changed::Nothing && repair {
-            warn!("somebody else had changed the nftables table ip {}: put right", firewall::TABLE);
-            self.metrics.repairs.get_or_create(&metrics::FIREWALL).inc();
-        }
-        self.conflicts(&wanted).await?;
-        self.set_up = Some(wanted.clone());
-        self.host = Some(wanted);
-        Ok(())
-    }
-
-    /// Looks for networks of the node that are the cluster's as well. They are reported only: which of the two is wrong
-    /// is not for the agent to say.
-    async fn conflicts(&self, wanted: &HostSide) -> anyhow::Result<()> {
-        let local = links::local_networks(TUN).await?;
-        let mut cluster = wanted.cluster_networks.clone();
-        cluster.push(wanted.service_network);
-        let conflicts: Vec<String> =
-            links::conflicts(&local, &cluster).iter().map(ToString::to_string).collect();
-        for conflict in &conflicts {
-            if !self.status.borrow().conflicts.contains(conflict) {
-                warn!("{conflict}");
-            }
-        }
-        self.metrics.conflicts.set(i64::try_from(conflicts.len()).unwrap_or(i64::MAX));
-        self.status.send_if_modified(|status| {
-            let changed = status.conflicts != conflicts;
-            status.conflicts = conflicts;
-            changed
-        });
-        Ok(())
     }
 
     fn report(&self, inputs: &Inputs, ports: Vec<PodPort>) {

@@ -12,4 +12,5 @@ pub mod pods;
 pub mod sandbox;
 pub mod server;
 mod takeover;
+mod undo;
 mod verify;

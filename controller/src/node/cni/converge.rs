@@ -64,7 +64,7 @@ impl PodNetwork {
         stream::iter(without_port.filter(|lease| !taken.contains(&lease.address)))
             .for_each_concurrent(AT_ONCE, |lease| self.settle_lease(subnet, lease))
             .await;
-        self.forget_lost_ports(subnet).await;
+        self.forget_lost_ports(&leases);
     }
 
     /// A port: its veth must be there, and its lease.

@@ -26,8 +26,9 @@ use tracing::{info, warn};
 use super::alias::Alias;
 use super::bandwidth::{self, Limits};
 use super::fault;
-use super::ipam::{Ipam, IpamError};
+use super::ipam::{Ipam, IpamError, Lease};
 use super::sandbox::{self, BlockList, PodRoute, SandboxSpec, host_veth_name, pod_routes};
+use super::undo::Undo;
 use crate::cluster::Snapshot;
 use crate::node::agent::{Config, USERSPACE};
 use crate::node::cri::Unknown;
@@ -163,9 +164,8 @@ impl PodNetwork {
         self.metrics.repairs.get_or_create(part).inc();
     }
 
-    /// Misses no port any more that neither a port nor a lease speaks of.
-    pub(super) async fn forget_lost_ports(&self, subnet: Ipv4Net) {
-        let Ok(leases) = self.ipam(subnet, |ipam| ipam.leases()).await else { return };
+    /// Misses no port any more that neither a port nor one of these leases speaks of.
+    pub(super) fn forget_lost_ports(&self, leases: &[Lease]) {
         let legs = legs(&self.ovsdb.replica());
         let known: BTreeSet<&str> = (legs.iter().map(|leg| leg.sandbox.as_str()))
             .chain(leases.iter().map(|lease| lease.container_id.as_str()))
@@ -282,7 +282,7 @@ impl PodNetwork {
     }
 
     /// Removes the port of a failed ADD, which may not have been made.
-    async fn delete_port_of(&self, sandbox: &str, veth: &str) -> Result<(), OvsError> {
+    pub(super) async fn delete_port_of(&self, sandbox: &str, veth: &str) -> Result<(), OvsError> {
         self.miss_no_more(sandbox);
         bandwidth::remove(&self.ovsdb, veth).await?;
         self.ports.delete(veth).await
@@ -488,40 +488,6 @@ impl PodNetwork {
                     format!("flows: the switch has not confirmed them: {reason}"),
                 ))
             }
-        }
-    }
-}
-
-/// What a failed ADD takes back, last step first.
-struct Undo<'a> {
-    pods: &'a PodNetwork,
-    attachment: &'a Attachment,
-    leased: Option<Ipv4Net>,
-    veth: Option<String>,
-    port: bool,
-}
-
-impl Undo<'_> {
-    async fn run(self) {
-        let mut clean = true;
-        if let Some(veth) = &self.veth {
-            if self.port
-                && let Err(error) = self.pods.delete_port_of(&self.attachment.container_id, veth).await
-            {
-                clean = false;
-                warn!("undoing a failed ADD: port {veth}: {error}");
-            }
-            if let Err(error) = sandbox::unwire(veth).await {
-                warn!("undoing a failed ADD: veth {veth}: {error}");
-            }
-        }
-        // As in DEL: the address stays taken while a port may still have it.
-        let Attachment { container_id, ifname, .. } = self.attachment;
-        if let Some(subnet) = self.leased
-            && clean
-            && let Err(error) = self.pods.release(subnet, container_id, ifname).await
-        {
-            warn!("undoing a failed ADD: {}", error.msg);
         }
     }
 }

@@ -1,0 +1,41 @@
+//! A failed ADD undone.
+
+use ipnet::Ipv4Net;
+use tracing::warn;
+
+use super::pods::{Attachment, PodNetwork};
+use super::sandbox;
+
+/// What a failed ADD takes back, last step first.
+pub(super) struct Undo<'a> {
+    pub(super) pods: &'a PodNetwork,
+    pub(super) attachment: &'a Attachment,
+    pub(super) leased: Option<Ipv4Net>,
+    pub(super) veth: Option<String>,
+    pub(super) port: bool,
+}
+
+impl Undo<'_> {
+    pub(super) async fn run(self) {
+        let mut clean = true;
+        if let Some(veth) = &self.veth {
+            if self.port
+                && let Err(error) = self.pods.delete_port_of(&self.attachment.container_id, veth).await
+            {
+                clean = false;
+                warn!("undoing a failed ADD: port {veth}: {error}");
+            }
+            if let Err(error) = sandbox::unwire(veth).await {
+                warn!("undoing a failed ADD: veth {veth}: {error}");
+            }
+        }
+        // As in DEL: the address stays taken while a port may still have it.
+        let Attachment { container_id, ifname, .. } = self.attachment;
+        if let Some(subnet) = self.leased
+            && clean
+            && let Err(error) = self.pods.release(subnet, container_id, ifname).await
+        {
+            warn!("undoing a failed ADD: {}", error.msg);
+        }
+    }
+}
