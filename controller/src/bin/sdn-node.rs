@@ -16,9 +16,11 @@ use controller::node::status::Status;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::EventType;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tracing::warn;
 
 /// Keeps br0, its ports and its flows as the cluster's state wants them, and wires pods for the CNI plugin.
 #[derive(Parser)]
@@ -94,11 +96,22 @@ async fn main() -> ExitCode {
     }
 }
 
+/// Each request opens a handful of files, and after a restart of the machine hundreds come at once: more than the 1024
+/// that services and containers may open unless they ask for what they are allowed.
+fn open_as_many_files_as_allowed() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, allowed)| setrlimit(Resource::RLIMIT_NOFILE, allowed, allowed));
+    if let Err(error) = raised {
+        warn!("can't open more files than usual: {error}");
+    }
+}
+
 async fn run(args: Args, log: LogFilter) -> anyhow::Result<()> {
     let cni_conf_dir = (args.cni_conf_dir.as_os_str() != "none").then_some(args.cni_conf_dir);
     if args.remove_cni_config {
         return Ok(cni_conf_dir.map_or(Ok(()), |directory| conflist::remove(&directory))?);
     }
+    open_as_many_files_as_allowed();
     let (status, statuses) = watch::channel(Status::default());
     let (ask, queries) = mpsc::channel(8);
     let vitals = Vitals { status, metrics: Metrics::default(), queries };

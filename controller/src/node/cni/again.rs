@@ -21,7 +21,8 @@ impl PodNetwork {
     ) -> Result<Option<Leg>, CniError> {
         let Attachment { container_id, ifname, .. } = attachment;
         let host_veth = host_veth_name(container_id, ifname);
-        let alias = link_alias(&host_veth).await.and_then(|alias| alias.parse::<Alias>().ok());
+        let alias = link_alias(&host_veth).await.map_err(|error| step("veth", error))?;
+        let alias = alias.and_then(|alias| alias.parse::<Alias>().ok());
         let of_it = |alias: &Alias| alias.namespace == attachment.namespace && alias.name == attachment.name;
         let Some(Alias { namespace, name, uid }) = alias.filter(of_it) else { return Ok(None) };
         let in_pod = ifname.clone();

@@ -72,7 +72,11 @@ impl PodNetwork {
         let held = leases.iter().find(|lease| lease.address == leg.ip);
         let leased =
             held.is_some_and(|lease| lease.container_id == leg.sandbox && lease.ifname == leg.ifname);
-        let wired = link_exists(&leg.host_veth);
+        let wired = match link_exists(&leg.host_veth) {
+            Ok(wired) => wired,
+            // As when the agent may open no more files: a pod that runs must not pay for that.
+            Err(error) => return warn!(pod = %leg.pod(), "can't tell whether it is wired: {error}"),
+        };
         if leased && wired {
             return;
         }
@@ -120,7 +124,10 @@ impl PodNetwork {
             return;
         }
         let host_veth = host_veth_name(container_id, ifname);
-        let alias = link_alias(&host_veth).await.and_then(|alias| alias.parse::<Alias>().ok());
+        let alias = match link_alias(&host_veth).await {
+            Ok(alias) => alias.and_then(|alias| alias.parse::<Alias>().ok()),
+            Err(error) => return warn!(%address, "can't tell whose it is: {error}"),
+        };
         let Some(Alias { namespace, name, uid }) = alias else {
             info!(%address, sandbox = container_id, "left by a request that did not end: removing it");
             if let Err(error) = self.take_away(subnet, container_id, ifname).await {

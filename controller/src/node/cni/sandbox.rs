@@ -21,6 +21,7 @@ use ipnet::Ipv4Net;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
 use netlink_packet_route::route::{RouteMessage, RouteMetric, RouteProtocol, RouteScope};
+use nix::errno::Errno;
 use nix::libc;
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
@@ -260,17 +261,37 @@ pub async fn set_alias(host_veth: &str, alias: Option<String>) -> Result<(), San
 }
 
 /// Whether the calling thread's namespace has a link of that name.
-pub fn link_exists(name: &str) -> bool {
-    nix::net::if_::if_nametoindex(name).is_ok()
+///
+/// # Errors
+/// [`SandboxError::Step`]: it is not known, which is no reason to take a pod for gone.
+pub fn link_exists(name: &str) -> Result<bool, SandboxError> {
+    match nix::net::if_::if_nametoindex(name) {
+        Ok(_) => Ok(true),
+        Err(Errno::ENODEV) => Ok(false),
+        Err(errno) => Err(SandboxError::step(format!("look for the link {name}"), errno.into())),
+    }
 }
 
 /// The alias of a link of the node; none if it has none, or there is no such link.
-pub async fn link_alias(name: &str) -> Option<String> {
+///
+/// # Errors
+/// [`SandboxError::Step`]: it is not known.
+pub async fn link_alias(name: &str) -> Result<Option<String>, SandboxError> {
     // For most there is none, which is known without the lock that the kernel has for links.
-    let name = Some(name).filter(|name| link_exists(name))?.to_owned();
-    let found =
-        tokio::task::spawn_blocking(move || run(vec![route_request(0, get_link(&name))])).await.ok()?;
-    found.ok()?.into_iter().find_map(|answer| match answer {
+    if !link_exists(name)? {
+        return Ok(None);
+    }
+    let link = name.to_owned();
+    let asked = tokio::task::spawn_blocking(move || run(vec![route_request(0, get_link(&link))])).await;
+    let answers = match asked.map_err(|_| SandboxError::lost("read a link's alias"))? {
+        Ok(answers) => answers,
+        // It has gone since.
+        Err(Failed { source, .. }) if source.raw_os_error() == Some(libc::ENODEV) => return Ok(None),
+        Err(Failed { source, .. }) => {
+            return Err(SandboxError::step(format!("read the alias of {name}"), source));
+        }
+    };
+    Ok(answers.into_iter().find_map(|answer| match answer {
         RouteNetlinkMessage::NewLink(link) => {
             link.attributes.into_iter().find_map(|attribute| match attribute {
                 LinkAttribute::IfAlias(alias) if !alias.is_empty() => Some(alias),
@@ -278,7 +299,7 @@ pub async fn link_alias(name: &str) -> Option<String> {
             })
         }
         _ => None,
-    })
+    }))
 }
 
 /// Removes a veth pair by the name of the host's end. `false` if there is none. Returns as soon as the pair is gone;

@@ -37,7 +37,7 @@ impl PodNetwork {
         if leg.port.is_none() {
             differences.push(format!("port {} has no OpenFlow number", leg.host_veth));
         }
-        if !link_exists(&leg.host_veth) {
+        if !link_exists(&leg.host_veth).map_err(|error| step("veth", error))? {
             differences.push(format!("there is no link {}", leg.host_veth));
         }
         let leases = self.leases_of(id).await?;

@@ -59,6 +59,32 @@ impl Fixture {
     }
 }
 
+/// Who may open no more files does not take a pod for gone. The limit is a process's, so this is done in one of its own.
+#[test]
+fn what_can_not_be_asked_is_not_absent() {
+    const OWN: &str = "OSDN_FEW_FILES";
+    if std::env::var_os(OWN).is_none() {
+        let name = "node::cni::sandbox::tests::what_can_not_be_asked_is_not_absent";
+        let mut again = std::process::Command::new("prlimit");
+        again.arg("--nofile=64").arg(std::env::current_exe().unwrap()).args(["--exact", name]).env(OWN, "1");
+        let output = again.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    assert!(link_exists("lo").unwrap());
+    assert!(!link_exists("no-such-link").unwrap());
+    assert_eq!(runtime.block_on(link_alias("no-such-link")).unwrap(), None);
+    let null = std::fs::File::open("/dev/null").unwrap();
+    let mut files = Vec::new();
+    while let Ok(file) = null.try_clone() {
+        files.push(file);
+    }
+    assert!(link_exists("lo").unwrap_err().to_string().contains("look for the link lo"));
+    assert!(runtime.block_on(link_alias("lo")).is_err());
+}
+
 #[test]
 fn what_ip_and_ethtool_see() {
     let f = Fixture::new("wire");
