@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use tests::cni::{Sandbox, leases, nothing_is_left, socket};
+use tests::cni::{Sandbox, error_of, leases, nothing_is_left, socket, write_pod};
 use tests::http::metric;
 use tests::{Lab, Paused, both, daemon, run, until};
 
@@ -191,6 +191,49 @@ fn an_add_of_a_pod_whose_port_is_lost_gives_it_back() -> anyhow::Result<()> {
             "leases were {before:?}, are {after:?}"
         );
     }
+    site.end()
+}
+
+/// What a pod that runs has is nobody else's, even for a moment: its address while the leases are lost, its port number
+/// when another pod asks for the same one.
+#[test]
+fn what_a_running_pod_has_is_not_given_to_another() -> anyhow::Result<()> {
+    let mut site = Site::new(2)?;
+    let agent = socket(&site.lab)?;
+    let pod = site.pods.first().context("no pod")?;
+    let address = pod.address()?;
+    let numbers = |name: &str| -> anyhow::Result<(String, String)> {
+        let list = format!(
+            "--format=csv --no-headings --columns=ofport,ofport_request find Interface external_ids:name={name}"
+        );
+        let line = site.vsctl(&list)?;
+        let mut fields = line.trim().split(',').map(str::to_owned);
+        let mut next = || fields.next().context(line.clone());
+        Ok((next()?, next()?))
+    };
+    let (number, _) = numbers(&pod.name)?;
+    std::fs::remove_dir_all(site.lab.ovs_dir("node1")?.join("../leases/openshift-sdn"))?;
+    // It reads the directory anew.
+    let (code, text) = error_of(&pod.call("CHECK", &agent, |_| {})?)?;
+    ensure!(code == 101 && text.contains("is not leased to it"), "{code}: {text}");
+
+    let other = Sandbox::new(&site.lab, 2)?;
+    write_pod(&site.lab, &other.name, &format!("  annotations:\n    osdn.io/ofport: \"{number}\"\n"), "")?;
+    let wants_it =
+        format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={};IP={address}", other.name);
+    let (code, text) = error_of(&other.call("ADD", &agent, |add| {
+        add.env("CNI_ARGS", &wants_it);
+    })?)?;
+    ensure!(code == 100 && text.contains("is in use by interface eth0"), "{code}: {text}");
+    other.succeed("ADD", &agent)?;
+    ensure!(other.address()? != address, "two pods have {address}");
+    let (given, asked) = numbers(&other.name)?;
+    ensure!(given != number && asked == given, "number {given}, asked for {asked}, {number} is another's");
+    site.pods.push(other);
+    // The lost leases are written again within the half minute, and at a start.
+    site.lab.kill("node1", "sdn-node")?;
+    site.lab.start("node1", "sdn-node")?;
+    site.whole()?;
     site.end()
 }
 

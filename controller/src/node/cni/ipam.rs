@@ -191,7 +191,7 @@ impl Ipam {
     }
 
     /// Leases an address for an interface of a container: the wanted one, or any. An interface that has one already
-    /// gets the same again.
+    /// gets the same again. Nobody gets what `others` have: their files may have been removed by someone else.
     ///
     /// # Errors
     /// Any [`IpamError`]; nothing was leased then.
@@ -200,6 +200,7 @@ impl Ipam {
         container_id: &str,
         ifname: &str,
         wanted: Option<Ipv4Addr>,
+        others: &BTreeMap<Ipv4Addr, Lease>,
     ) -> Result<Ipv4Addr, IpamError> {
         validate::container_id(container_id)?;
         validate::ifname(ifname)?;
@@ -223,7 +224,7 @@ impl Ipam {
             if reread {
                 self.read(&mut state)?;
             }
-            while let Some(address) = self.candidate(&state, wanted)? {
+            while let Some(address) = self.candidate(&state, wanted, others)? {
                 let lease = Lease { address, container_id: container_id.into(), ifname: ifname.into() };
                 match self.create(&lease) {
                     Ok(()) => {
@@ -240,10 +241,11 @@ impl Ipam {
                 }
             }
         }
-        if let Some(holder) = wanted.and_then(|wanted| state.leases.get(&wanted)) {
+        let holder = |address: &Ipv4Addr| state.leases.get(address).or_else(|| others.get(address));
+        if let Some(holder) = wanted.and_then(|wanted| holder(&wanted)) {
             return Err(IpamError::Taken(holder.clone()));
         }
-        let in_use = self.usable().filter(|address| state.leases.contains_key(address)).count();
+        let in_use = self.usable().filter(|address| holder(address).is_some()).count();
         Err(IpamError::Exhausted { subnet: self.subnet, in_use, size: self.size() })
     }
 
@@ -375,15 +377,22 @@ impl Ipam {
         Err(IpamError::NotUsable { address, reason, first, last })
     }
 
-    /// The address to try next; none if all, or the wanted one, are leased.
-    fn candidate(&self, state: &State, wanted: Option<Ipv4Addr>) -> Result<Option<Ipv4Addr>, IpamError> {
-        if let Some(wanted) = wanted {
-            return Ok((!state.leases.contains_key(&wanted)).then_some(wanted));
+    /// The address to try next; none if all, or the wanted one, are in use.
+    fn candidate(
+        &self,
+        state: &State,
+        wanted: Option<Ipv4Addr>,
+        others: &BTreeMap<Ipv4Addr, Lease>,
+    ) -> Result<Option<Ipv4Addr>, IpamError> {
+        let is_free =
+            |address: &Ipv4Addr| !state.leases.contains_key(address) && !others.contains_key(address);
+        if wanted.is_some() {
+            return Ok(wanted.filter(is_free));
         }
         let last = state.last.unwrap_or(self.gateway());
         Ok(self
             .usable()
-            .filter(|address| !state.leases.contains_key(address))
+            .filter(is_free)
             .min_by_key(|address| (state.released.get(address), *address <= last, *address)))
     }
 

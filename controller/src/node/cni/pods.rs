@@ -223,10 +223,14 @@ impl PodNetwork {
         undo: &mut Undo<'_>,
     ) -> Result<Vec<u8>, CniError> {
         let (container_id, ifname) = (attachment.container_id.clone(), attachment.ifname.clone());
-        let wanted = attachment.args.ip;
+        let (wanted, replica) = (attachment.args.ip, self.ovsdb.replica());
         let lease = self.ipam(network.local_subnet, move |ipam| {
             let was_leased = ipam.is_leased(&container_id, &ifname);
-            ipam.allocate(&container_id, &ifname, wanted).map(|ip| (ip, was_leased))
+            // A lease file that somebody has removed is written again within the half minute, and until then too the pod runs.
+            let others = legs(&replica).into_iter().filter(|leg| leg.sandbox != container_id);
+            let lease = |leg: Leg| Lease { address: leg.ip, container_id: leg.sandbox, ifname: leg.ifname };
+            let others = others.map(|leg| (leg.ip, lease(leg))).collect();
+            ipam.allocate(&container_id, &ifname, wanted, &others).map(|ip| (ip, was_leased))
         });
         let (ip, was_leased) = self.timed("lease", lease).await?;
         // What was there before is not this call's to take back.
@@ -470,7 +474,9 @@ impl PodNetwork {
         let number = asked
             .or(before.filter(free))
             .or_else(|| first_free(&replica, &reserved))
-            .ok_or_else(|| CniError::new(ErrorCode::TRY_AGAIN_LATER, "port: br0 has no free port number"))?;
+            .ok_or_else(|| {
+            CniError::new(ErrorCode::TRY_AGAIN_LATER, "port: br0 has no free port number")
+        })?;
         reserved.insert(number);
         Ok(number)
     }

@@ -38,7 +38,7 @@ impl Fixture {
     }
 
     fn next(&self, container: &str) -> String {
-        self.ipam.allocate(container, "eth0", None).unwrap().to_string()
+        self.ipam.allocate(container, "eth0", None, &BTreeMap::new()).unwrap().to_string()
     }
 }
 
@@ -50,7 +50,7 @@ fn small() -> Fixture {
 fn files_have_the_form_of_host_local() {
     let f = small();
     assert_eq!(f.next("a"), "10.128.2.2");
-    assert_eq!(f.ipam.allocate("a", "net1", None).unwrap(), ip("10.128.2.3"));
+    assert_eq!(f.ipam.allocate("a", "net1", None, &BTreeMap::new()).unwrap(), ip("10.128.2.3"));
     assert_eq!(f.content("10.128.2.2"), "a");
     assert_eq!(f.content("10.128.2.3"), "a\r\nnet1");
     assert_eq!(f.content("last_reserved_ip.0"), "10.128.2.3");
@@ -70,7 +70,7 @@ fn leases_of_host_local_are_read() {
     for (container, ifname, address) in
         [("old", "eth0", 2), ("old-newline", "eth0", 3), ("new", "eth0", 4), ("new", "net1", 5)]
     {
-        let again = f.ipam.allocate(container, ifname, None).unwrap();
+        let again = f.ipam.allocate(container, ifname, None, &BTreeMap::new()).unwrap();
         assert_eq!(again, Ipv4Addr::new(10, 128, 2, address), "{container} {ifname}");
     }
     assert_eq!(f.next("next"), "10.128.2.6");
@@ -118,7 +118,7 @@ fn no_quick_reuse() {
 #[test]
 fn wanted_addresses() {
     let f = small();
-    let want = |container, address| f.ipam.allocate(container, "eth0", Some(ip(address)));
+    let want = |container, address| f.ipam.allocate(container, "eth0", Some(ip(address)), &BTreeMap::new());
     assert_eq!(want("a", "10.128.2.6").unwrap(), ip("10.128.2.6"));
     assert_eq!(want("a", "10.128.2.6").unwrap(), ip("10.128.2.6"));
     let error = want("b", "10.128.2.6").unwrap_err().to_string();
@@ -143,12 +143,29 @@ fn exhaustion_has_the_counts() {
     for n in 0..5 {
         f.next(&format!("c{n}"));
     }
-    let error = f.ipam.allocate("d", "eth0", None).unwrap_err();
+    let error = f.ipam.allocate("d", "eth0", None, &BTreeMap::new()).unwrap_err();
     assert!(error.to_string().contains("subnet 10.128.2.0/29: 5 of 5 are in use"), "{error}");
     f.ipam.release("c3", None).unwrap();
     assert_eq!(f.next("d"), "10.128.2.5");
     let tiny = Ipam::open(f.dir.path(), "10.0.0.0/31".parse().unwrap()).unwrap_err();
     assert!(matches!(tiny, IpamError::TooSmall(_)), "{tiny}");
+}
+
+/// Somebody has removed lease files, and the pods that had them run on.
+#[test]
+fn an_address_that_another_has_without_a_lease_is_not_free() {
+    let f = Fixture::new("10.128.2.0/29");
+    let lease = |address| Lease { address, container_id: "runs".into(), ifname: "eth0".into() };
+    let others: BTreeMap<Ipv4Addr, Lease> =
+        ["10.128.2.2", "10.128.2.4"].map(ip).map(|address| (address, lease(address))).into();
+    let next = |container| f.ipam.allocate(container, "eth0", None, &others);
+    assert_eq!(next("a").unwrap(), ip("10.128.2.3"));
+    assert_eq!(next("b").unwrap(), ip("10.128.2.5"));
+    let error = f.ipam.allocate("c", "eth0", Some(ip("10.128.2.4")), &others).unwrap_err().to_string();
+    assert!(error.contains("10.128.2.4 is in use by interface eth0 of container runs"), "{error}");
+    assert_eq!(next("c").unwrap(), ip("10.128.2.6"));
+    let error = next("d").unwrap_err().to_string();
+    assert!(error.contains("5 of 5 are in use"), "{error}");
 }
 
 #[test]
@@ -176,7 +193,7 @@ fn foreign_and_broken_files() {
     assert_eq!(f.next("a"), "10.128.2.5");
     assert_eq!(f.next("b"), "10.128.2.6");
     assert_eq!(f.next("c"), "10.128.2.2");
-    let error = f.ipam.allocate("d", "eth0", None).unwrap_err();
+    let error = f.ipam.allocate("d", "eth0", None, &BTreeMap::new()).unwrap_err();
     assert!(error.to_string().contains("5 of 5"), "{error}");
     // A container's address of an earlier subnet is not given again, but released with it.
     f.ipam.release("a", None).unwrap();
@@ -211,7 +228,7 @@ fn changes_made_behind_our_back() {
 fn parameters_that_would_break_a_lease() {
     let f = small();
     for (container, ifname) in [("", "eth0"), ("a\nb", "eth0"), ("../x", "eth0"), ("a", ""), ("a", "a b")] {
-        let error = f.ipam.allocate(container, ifname, None).unwrap_err();
+        let error = f.ipam.allocate(container, ifname, None, &BTreeMap::new()).unwrap_err();
         assert!(matches!(error, IpamError::Parameter(_)), "{error}");
     }
     assert_eq!(f.ipam.leases().unwrap(), []);
@@ -227,7 +244,8 @@ fn no_address_twice() {
             .map(|thread| {
                 let ipam = if thread % 2 == 0 { &f.ipam } else { &other };
                 scope.spawn(move || {
-                    let one = |n| ipam.allocate(&format!("c{thread}-{n}"), "eth0", None).unwrap();
+                    let one =
+                        |n| ipam.allocate(&format!("c{thread}-{n}"), "eth0", None, &BTreeMap::new()).unwrap();
                     (0..25).map(one).collect::<Vec<_>>()
                 })
             })
@@ -256,7 +274,7 @@ fn times() {
         times[times.len() / 2]
     };
     let allocate = median(&|container| {
-        ipam.allocate(&container, "eth0", None).unwrap();
+        ipam.allocate(&container, "eth0", None, &BTreeMap::new()).unwrap();
     });
     let open = median(&|_| {
         Ipam::open(dir.path(), ipam.subnet()).unwrap();
@@ -271,7 +289,7 @@ fn times() {
 fn a_lost_or_damaged_lease_is_written_again_but_nobodys_is_taken() {
     let dir = tempfile::tempdir().unwrap();
     let ipam = Ipam::open(dir.path(), "10.128.2.0/28".parse().unwrap()).unwrap();
-    let address = ipam.allocate("pod-a", "eth0", None).unwrap();
+    let address = ipam.allocate("pod-a", "eth0", None, &BTreeMap::new()).unwrap();
     assert!(!ipam.adopt("pod-a", "eth0", address).unwrap());
     let file = dir.path().join(address.to_string());
     for damage in ["", "\u{0}\u{1}", "two words"] {
@@ -317,7 +335,7 @@ fn what_is_no_file_holds_its_address_and_holds_up_nobody() {
     assert!(fixture.ipam.forget(ip("10.128.0.2")).is_err(), "a directory is not ours to remove");
     fs::remove_file(fixture.dir.path().join(LOCK)).unwrap();
     nix::unistd::mkfifo(&fixture.dir.path().join(LOCK), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let error = fixture.ipam.allocate("b", "eth0", None).unwrap_err().to_string();
+    let error = fixture.ipam.allocate("b", "eth0", None, &BTreeMap::new()).unwrap_err().to_string();
     assert!(error.contains("could not open") && error.contains("lock"), "{error}");
 }
 
