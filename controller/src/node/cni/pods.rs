@@ -462,7 +462,8 @@ impl PodNetwork {
         })
     }
 
-    /// A number for a new port: the one that the pod's annotation asks for, or the first free one.
+    /// A number for a new port: the one that the pod's annotation asks for, or it had before, or the first free one. Flows
+    /// go to the switch for it at once, so it is nobody else's.
     fn reserve(&self, leg: &Leg) -> Result<OfPort, CniError> {
         let key = (leg.namespace.clone(), leg.name.clone());
         let asked = self.state.borrow().state.pods.get(&key).and_then(|pod| annotated_port(pod));
@@ -472,6 +473,7 @@ impl PodNetwork {
         let replica = self.ovsdb.replica();
         let free = |port: &OfPort| is_free(&replica, &reserved, *port);
         let number = asked
+            .filter(free)
             .or(before.filter(free))
             .or_else(|| first_free(&replica, &reserved))
             .ok_or_else(|| {
