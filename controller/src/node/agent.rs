@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use flowtables::feature::base::gateway;
+use openflow::OfPort;
 use ovsdb::Client;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc, watch};
@@ -486,8 +487,13 @@ impl Agent {
     }
 
     fn report(&self, inputs: &Inputs, ports: Vec<PodPort>) {
-        let legs: BTreeSet<Leg> =
-            ports.into_iter().map(|port| Leg { sandbox: port.sandbox, port: port.port }).collect();
+        // One that was left out has no flows, whatever the switch has confirmed.
+        let with_flows: BTreeSet<(OfPort, Ipv4Addr)> =
+            inputs.pods.iter().map(|pod| (pod.port, pod.ip)).collect();
+        let legs: BTreeSet<Leg> = (ports.into_iter())
+            .filter(|port| with_flows.contains(&(port.port, port.ip)))
+            .map(|port| Leg { sandbox: port.sandbox, port: port.port })
+            .collect();
         let network = Network {
             local_subnet: inputs.base.local_subnet,
             cluster_networks: inputs.base.cluster_networks.clone(),

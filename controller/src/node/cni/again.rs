@@ -8,7 +8,7 @@ use super::sandbox::{host_veth_name, link_alias};
 use super::verify::interface;
 use crate::node::netns::{self, NetNs};
 use crate::node::ovs::ports::Leg;
-use crate::node::status::Network;
+use crate::node::status::{Network, Status};
 
 impl PodNetwork {
     /// Makes the port again of a sandbox that is wired whole and has lost it, as with its database: all else of it is there,
@@ -52,6 +52,9 @@ impl PodNetwork {
             let text = format!("sandbox {} is attached already, {reason}: DEL it first", leg.sandbox);
             Err(CniError::new(ErrorCode::INTERNAL, text))
         };
+        if leg.is_named() && (&leg.namespace, &leg.name) != (&attachment.namespace, &attachment.name) {
+            return refuse(format!("for pod {}", leg.pod()));
+        }
         if leg.ifname != attachment.ifname {
             return refuse(format!("as {}; a second interface is not supported", leg.ifname));
         }
@@ -69,7 +72,12 @@ impl PodNetwork {
             ));
         }
         self.nudge.notify_one();
-        self.until(|status| status.has(&leg.sandbox)).await?;
+        // At the port that it has now: flows are sent before the switch has said which number it gives.
+        let confirmed = |status: &Status| {
+            let port = self.leg(&leg.sandbox).and_then(|leg| leg.port);
+            port.is_some_and(|port| status.has_at(&leg.sandbox, port))
+        };
+        self.until(confirmed).await?;
         let host_mac = self.host_mac(&leg.host_veth);
         Ok(result(attachment, network, &leg, host_mac))
     }

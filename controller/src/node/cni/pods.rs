@@ -129,9 +129,9 @@ impl PodNetwork {
         self.state.borrow().clone()
     }
 
-    /// Whether the switch has confirmed a sandbox's flows.
-    pub(super) fn is_synced(&self, sandbox: &str) -> bool {
-        self.status.borrow().has(sandbox)
+    /// Whether the switch has confirmed a leg's flows, at the port that it has.
+    pub(super) fn is_synced(&self, leg: &Leg) -> bool {
+        leg.port.is_some_and(|port| self.status.borrow().has_at(&leg.sandbox, port))
     }
 
     /// Addresses in use, and how many there are.

@@ -31,7 +31,7 @@ impl PodNetwork {
             )
         })?;
         let mut differences = Vec::new();
-        if !self.is_synced(&leg.sandbox) {
+        if !self.is_synced(&leg) {
             differences.push("the switch has not confirmed its flows".to_owned());
         }
         if leg.port.is_none() {
