@@ -39,10 +39,10 @@ impl CniArgs {
                 .ok_or_else(|| invalid(format!("{} is not of the form KEY=VALUE", shown(element))))?;
             let text = || (!value.is_empty()).then(|| value.to_owned());
             match key {
-                "K8S_POD_NAMESPACE" => args.pod_namespace = text(),
-                "K8S_POD_NAME" => args.pod_name = text(),
+                "K8S_POD_NAMESPACE" => args.pod_namespace = object_name(key, text())?,
+                "K8S_POD_NAME" => args.pod_name = object_name(key, text())?,
                 "K8S_POD_INFRA_CONTAINER_ID" => args.infra_container_id = text(),
-                "K8S_POD_UID" => args.pod_uid = text(),
+                "K8S_POD_UID" => args.pod_uid = object_name(key, text())?,
                 "IP" if value.is_empty() => args.ip = None,
                 "IP" => args.ip = Some(address(value)?),
                 "IgnoreUnknown" => args.ignore_unknown = boolean(value)?,
@@ -75,6 +75,16 @@ impl CniArgs {
             (None, _) => Err(invalid("K8S_POD_NAMESPACE is missing".to_owned())),
             (_, None) => Err(invalid("K8S_POD_NAME is missing".to_owned())),
         }
+    }
+}
+
+/// What an API server takes as a name or UID, and somewhat more.
+fn object_name(key: &str, value: Option<String>) -> Result<Option<String>, CniError> {
+    match value {
+        Some(value) if !validate::is_object_name(&value) => {
+            Err(invalid(format!("{key}={} can't be of an object of Kubernetes", shown(&value))))
+        }
+        value => Ok(value),
     }
 }
 
@@ -153,5 +163,18 @@ mod tests {
         assert!(error.ends_with("K8S_POD_NAMESPACE is missing"), "{error}");
         let error = CniArgs::parse("K8S_POD_NAMESPACE=blue").unwrap().pod().unwrap_err().msg;
         assert!(error.ends_with("K8S_POD_NAME is missing"), "{error}");
+    }
+
+    #[test]
+    fn names_that_no_object_has_are_refused() {
+        let long = "a".repeat(254);
+        for name in ["a/b", "a b", "-a", "é", &long] {
+            for key in ["K8S_POD_NAMESPACE", "K8S_POD_NAME", "K8S_POD_UID"] {
+                let error = CniArgs::parse(&format!("{key}={name}")).unwrap_err().to_string();
+                assert!(error.contains(key), "{error}");
+            }
+        }
+        let pod = CniArgs::parse("K8S_POD_NAMESPACE=blue;K8S_POD_NAME=web-0.a;K8S_POD_UID=9d3ee1c4").unwrap();
+        assert_eq!(pod.pod().unwrap(), ("blue", "web-0.a"));
     }
 }

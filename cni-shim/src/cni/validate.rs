@@ -66,7 +66,8 @@ pub fn container_id(id: &str) -> Result<(), CniError> {
     Err(CniError::invalid_environment(CONTAINERID, problem))
 }
 
-/// Checks an interface name as Linux does: 1 to [`MAX_IFNAME`] bytes, not `.` or `..`, no `/`, `:` or white space.
+/// Checks an interface name as Linux does: 1 to [`MAX_IFNAME`] bytes, not `.` or `..`, no `/`, `:` or white space; and no
+/// `%`, in whose place Linux would put a number.
 ///
 /// # Errors
 /// Code 4.
@@ -75,8 +76,8 @@ pub fn ifname(name: &str) -> Result<(), CniError> {
         format!("the name has {} bytes, Linux takes {MAX_IFNAME}", name.len())
     } else if matches!(name, "" | "." | "..") {
         format!("{} can't name an interface", shown(name))
-    } else if name.chars().any(|c| matches!(c, '/' | ':') || c.is_whitespace() || c.is_control()) {
-        format!("{} has a '/', ':', white space or control character", shown(name))
+    } else if name.chars().any(|c| matches!(c, '/' | ':' | '%') || c.is_whitespace() || c.is_control()) {
+        format!("{} has a '/', ':', '%', white space or control character", shown(name))
     } else {
         return Ok(());
     };
@@ -101,6 +102,12 @@ pub fn network_name(name: &str) -> Result<(), CniError> {
         )
     };
     Err(CniError::new(ErrorCode::INVALID_CONFIG, problem))
+}
+
+/// Whether an object of Kubernetes can have this name or UID: 1 to 253 letters, digits, '_', '.' and '-', of which the
+/// first is a letter or digit.
+pub(crate) fn is_object_name(text: &str) -> bool {
+    text.len() <= 253 && is_identifier(text)
 }
 
 fn is_identifier(text: &str) -> bool {
