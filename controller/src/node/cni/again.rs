@@ -40,14 +40,15 @@ impl PodNetwork {
         Ok(Some(leg))
     }
 
-    /// An ADD of what is there already: the same answer, if it is the same that is asked for.
+    /// An ADD of what is there already: the same answer, if it is the same that is asked for. None if its port has gone before
+    /// it was confirmed: as long as this request is at work on the sandbox nobody else makes it again.
     pub(super) async fn repeat(
         &self,
         attachment: &Attachment,
         network: &Network,
-        netns: NetNs,
+        netns: &NetNs,
         leg: Leg,
-    ) -> Result<Vec<u8>, CniError> {
+    ) -> Result<Option<Vec<u8>>, CniError> {
         let refuse = |reason: String| {
             let text = format!("sandbox {} is attached already, {reason}: DEL it first", leg.sandbox);
             Err(CniError::new(ErrorCode::INTERNAL, text))
@@ -62,7 +63,7 @@ impl PodNetwork {
             return refuse(format!("with address {}", leg.ip));
         }
         let (ifname, ip) = (leg.ifname.clone(), leg.ip);
-        let there = netns::spawn_in(&netns, move || interface(&ifname).0.contains(&ip)).await;
+        let there = netns::spawn_in(netns, move || interface(&ifname).0.contains(&ip)).await;
         if !there.map_err(|error| step("veth", error))? {
             return refuse(format!(
                 "but {} with {} is not in {}",
@@ -73,12 +74,15 @@ impl PodNetwork {
         }
         self.nudge.notify_one();
         // At the port that it has now: flows are sent before the switch has said which number it gives.
-        let confirmed = |status: &Status| {
-            let port = self.leg(&leg.sandbox).and_then(|leg| leg.port);
-            port.is_some_and(|port| status.has_at(&leg.sandbox, port))
+        let confirmed_or_gone = |status: &Status| match self.leg(&leg.sandbox) {
+            Some(leg) => leg.port.is_some_and(|port| status.has_at(&leg.sandbox, port)),
+            None => true,
         };
-        self.until(confirmed).await?;
+        self.until(confirmed_or_gone).await?;
+        if self.leg(&leg.sandbox).is_none() {
+            return Ok(None);
+        }
         let host_mac = self.host_mac(&leg.host_veth);
-        Ok(result(attachment, network, &leg, host_mac))
+        Ok(Some(result(attachment, network, &leg, host_mac)))
     }
 }

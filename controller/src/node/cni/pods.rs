@@ -194,12 +194,15 @@ impl PodNetwork {
         let _guard = lock.lock().await;
         let network = self.network(&attachment).await?;
         let netns = attachment.open_netns()?;
-        let there = match self.leg(&attachment.container_id) {
-            None => self.attach_again(&attachment, &network, &netns).await?,
-            leg => leg,
-        };
-        if let Some(leg) = there {
-            return self.repeat(&attachment, &network, netns, leg).await;
+        loop {
+            let there = match self.leg(&attachment.container_id) {
+                None => self.attach_again(&attachment, &network, &netns).await?,
+                leg => leg,
+            };
+            let Some(leg) = there else { break };
+            if let Some(answer) = self.repeat(&attachment, &network, &netns, leg).await? {
+                return Ok(answer);
+            }
         }
 
         let limits = self.limits(&attachment).await?;
