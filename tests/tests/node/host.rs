@@ -23,6 +23,7 @@ fn links_routes_and_firewall_are_put_right() -> anyhow::Result<()> {
             inside("ip route show dev tun0")?,
             inside("ip -o link show tun0")?.split(" qdisc").next().unwrap_or_default().to_owned(),
             inside("nft list table ip openshift-sdn")?,
+            inside("sysctl net.ipv4.ip_forward")?,
         ]
         .concat())
     };
@@ -37,6 +38,7 @@ fn links_routes_and_firewall_are_put_right() -> anyhow::Result<()> {
         ("a route removed", "links", vec![format!("ip route del {route}")]),
         ("a route added", "links", vec!["ip route add 198.51.100.0/24 dev tun0".to_owned()]),
         ("the link down", "links", vec!["ip link set tun0 down".to_owned()]),
+        ("forwarding switched off", "links", vec!["sysctl -q -w net.ipv4.ip_forward=0".to_owned()]),
         ("the table deleted", "firewall", vec!["nft delete table ip openshift-sdn".to_owned()]),
         (
             "a chain emptied",

@@ -1,12 +1,12 @@
 //! Tells at once when somebody changes what the agent has set up on the node's own network stack: `tun0`, addresses,
-//! egress IPs among them, routes, or the nftables table; and when somebody changes another table, which may stop the cluster's traffic.
+//! egress IPs among them, routes, the forwarding of IPv4, or the nftables table; and when somebody changes another table,
+//! which may stop the cluster's traffic.
 //!
 //! It only says that it is time to look; the agent compares and puts right. Its own changes are reported like any other,
 //! and found to be as they shall be.
 
 use std::io;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -17,8 +17,8 @@ use netlink_packet_route::route::RouteAttribute;
 use nix::libc;
 use nix::net::if_::if_nametoindex;
 use rtnetlink::packet_core::NetlinkPayload;
-use rtnetlink::sys::Socket;
-use rtnetlink::sys::protocols::NETLINK_NETFILTER;
+use rtnetlink::sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, TokioSocket};
 use rtnetlink::{MulticastGroup, new_multicast_connection};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -34,15 +34,11 @@ const GATHER: Duration = Duration::from_millis(20);
 /// Watches until the future is dropped, and notifies of each change, and apart from them of those of others' tables. If the
 /// kernel can't be asked it ends, with a warning: everything is looked at periodically as well.
 pub async fn watch(tun: String, changed: Arc<Notify>, others: Arc<Notify>) {
-    let tables_changed = Arc::clone(&changed);
-    // Blocks in the kernel, and ends with the process.
-    let started = thread::Builder::new()
-        .name("nft-events".into())
-        .spawn(move || missed(tables(&tables_changed, &others)));
-    if let Err(error) = started {
-        missed(Err(error));
-    }
-    missed(links(tun, changed).await);
+    tokio::join!(
+        async { missed(links(tun, &changed).await) },
+        async { missed(forwarding(&changed).await) },
+        async { missed(tables(&changed, &others).await) },
+    );
 }
 
 fn missed(ended: io::Result<()>) {
@@ -52,7 +48,7 @@ fn missed(ended: io::Result<()>) {
 }
 
 /// Links, addresses and routes, from rtnetlink(7).
-async fn links(tun: String, changed: Arc<Notify>) -> io::Result<()> {
+async fn links(tun: String, changed: &Notify) -> io::Result<()> {
     let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv4Route];
     let (connection, _handle, mut events) = new_multicast_connection(&groups)?;
     let mut tasks = JoinSet::new();
@@ -85,30 +81,70 @@ async fn links(tun: String, changed: Arc<Notify>) -> io::Result<()> {
     Ok(())
 }
 
+/// The node's setting `ip_forward`, of which rtnetlink(7) tells as of the configuration of all links at once
+/// (linux/netconf.h).
+async fn forwarding(changed: &Notify) -> io::Result<()> {
+    const NETCONFA_IFINDEX: u16 = 1;
+    const NETCONFA_IFINDEX_ALL: i32 = -1;
+    let mut of_all = [0; 8];
+    of_all[..2].copy_from_slice(&8_u16.to_ne_bytes());
+    of_all[2..4].copy_from_slice(&NETCONFA_IFINDEX.to_ne_bytes());
+    of_all[4..].copy_from_slice(&NETCONFA_IFINDEX_ALL.to_ne_bytes());
+    let events = Events::of(NETLINK_ROUTE, MulticastGroup::Ipv4Netconf as u32)?;
+    loop {
+        // Each link has a configuration too, and pods' links come and go all the time.
+        if events.next().await?.is_none_or(|message| contains(&message, &of_all)) {
+            sleep(GATHER).await;
+            debug!("IPv4 settings of the node have changed");
+            changed.notify_one();
+        }
+    }
+}
+
 /// Tables of nftables: events of the group `NFNLGRP_NFTABLES` (linux/netfilter/nfnetlink.h), those that name our table apart.
-fn tables(changed: &Notify, others: &Notify) -> io::Result<()> {
+async fn tables(changed: &Notify, others: &Notify) -> io::Result<()> {
     const NFNLGRP_NFTABLES: u32 = 7;
-    let mut socket = Socket::new(NETLINK_NETFILTER)?;
-    socket.bind_auto()?;
-    socket.add_membership(NFNLGRP_NFTABLES)?;
+    let events = Events::of(NETLINK_NETFILTER, NFNLGRP_NFTABLES)?;
     let name = [TABLE.as_bytes(), &[0]].concat();
     loop {
-        let ours = match socket.recv_from_full() {
-            Ok((message, _)) => message.windows(name.len()).any(|window| window == name),
-            // So many events that some are lost: any of them may have been about our table, or another.
-            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
-                others.notify_one();
-                true
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-        if ours {
-            thread::sleep(GATHER);
+        let message = events.next().await?;
+        let ours = message.map(|message| contains(&message, &name));
+        // Of those that are lost any may have been about our table, or another.
+        if ours != Some(true) {
+            others.notify_one();
+        }
+        if ours != Some(false) {
+            sleep(GATHER).await;
             debug!("the nftables table ip {TABLE} has changed");
             changed.notify_one();
-        } else {
-            others.notify_one();
+        }
+    }
+}
+
+fn contains(message: &[u8], part: &[u8]) -> bool {
+    message.windows(part.len()).any(|window| window == part)
+}
+
+/// What the kernel tells a group of listeners, for messages that no library reads.
+struct Events(TokioSocket);
+
+impl Events {
+    fn of(protocol: isize, group: u32) -> io::Result<Self> {
+        let mut socket = TokioSocket::new(protocol)?;
+        socket.socket_mut().bind_auto()?;
+        socket.socket_mut().add_membership(group)?;
+        Ok(Self(socket))
+    }
+
+    /// The next message, or nothing if there were so many that some are lost.
+    async fn next(&self) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            match self.0.recv_from_full().await {
+                Ok((message, _)) => return Ok(Some(message)),
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 }
