@@ -120,7 +120,7 @@ fn agent_killed(lab: &Lab) -> anyhow::Result<()> {
         lab.kill(NODE, "sdn-node")?;
         lab.start(NODE, "sdn-node")?;
         let (sent, received) = pinging.finish()?;
-        ensure!(sent == 400 && received == sent, "{received} of {sent} packets to {to} came back");
+        ensure!(sent == 200 && received == sent, "{received} of {sent} packets to {to} came back");
     }
     lab.ask(&["diff", "--node", NODE]).map(|_| ())
 }
