@@ -13,8 +13,10 @@ use crate::{Lab, binary, both, run};
 
 /// A pod's sandbox: a network namespace and a container id. The namespace goes away with this.
 pub struct Sandbox {
-    /// `K8S_POD_NAME`; the namespace is `default`.
+    /// `K8S_POD_NAME`.
     pub name: String,
+    /// `K8S_POD_NAMESPACE`.
+    pub namespace: String,
     /// `CNI_CONTAINERID`.
     pub container_id: String,
     netns: String,
@@ -23,7 +25,7 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// The sandbox number `n` of a lab.
+    /// The sandbox number `n` of a lab, of a pod of namespace `default`.
     ///
     /// # Errors
     /// The namespace can't be made.
@@ -32,6 +34,7 @@ impl Sandbox {
         NetNs::create_named(&netns)?;
         Ok(Self {
             name: format!("pod-{n}"),
+            namespace: "default".to_owned(),
             container_id: format!("{:064x}", n + 1),
             netns,
             result: Mutex::default(),
@@ -69,6 +72,20 @@ impl Sandbox {
         let mut ping = Command::new("ip");
         ping.args(["netns", "exec", &self.netns, "ping", "-c", "5", "-i", "0.2", "-W", "2", &address]);
         run(&mut ping).map(|_| ())
+    }
+
+    /// Pings another one once, within its network: no answer may come.
+    ///
+    /// # Errors
+    /// One does.
+    pub fn is_isolated_from(&self, other: &Self) -> anyhow::Result<()> {
+        let address = other.address()?;
+        let ping = Command::new("ip")
+            .args(["netns", "exec", &self.netns, "ping", "-c", "1", "-W", "1", &address])
+            .output()?;
+        let said = both(&ping);
+        ensure!(said.contains("100% packet loss"), "{} and {}: {said}", self.name, other.name);
+        Ok(())
     }
 
     /// Runs the plugin to its end. `change` may alter the environment before.
@@ -130,7 +147,8 @@ impl Sandbox {
     /// `CNI_ARGS` with `more` at the end.
     #[must_use]
     pub fn args(&self, more: &str) -> String {
-        format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={}{more}", self.name)
+        let Self { name, namespace, .. } = self;
+        format!("IgnoreUnknown=1;K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={name}{more}")
     }
 
     /// Runs the plugin, which must succeed.

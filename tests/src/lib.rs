@@ -209,6 +209,17 @@ impl Lab {
         directory.context("the lab has no cluster directory")
     }
 
+    /// Puts an empty database of Open vSwitch in the place of a node's, whose server does not run.
+    ///
+    /// # Errors
+    /// It can't be made.
+    pub fn new_database(&self, node: &str) -> anyhow::Result<()> {
+        let database = self.ovs_dir(node)?.join("conf.db");
+        std::fs::remove_file(&database)?;
+        let schema = "/usr/share/openvswitch/vswitch.ovsschema";
+        run(Command::new("ovsdb-tool").arg("create").args([&database, Path::new(schema)])).map(|_| ())
+    }
+
     /// Ends one of a node's programs with SIGKILL and waits until it is gone.
     ///
     /// # Errors

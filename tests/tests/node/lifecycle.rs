@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use tests::cni::{Sandbox, error_of, leases, nothing_is_left, socket, write_pod};
 use tests::http::metric;
-use tests::{Lab, Paused, both, daemon, run, until};
+use tests::{Lab, Paused, daemon, run, until};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -108,16 +108,8 @@ fn the_bridge_deleted_by_hand_is_made_again_and_pods_are_attached() -> anyhow::R
 #[test]
 fn the_database_lost_with_everything_in_it() -> anyhow::Result<()> {
     let site = Site::new(3)?;
-    let directory = site.lab.ovs_dir("node1")?;
     site.lab.kill("node1", "ovsdb-server")?;
-    let database = directory.join("conf.db");
-    let schema = std::fs::read_dir("/usr/share/openvswitch")?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| path.file_name().is_some_and(|name| name == "vswitch.ovsschema"))
-        .context("no schema")?;
-    std::fs::remove_file(&database)?;
-    let made = std::process::Command::new("ovsdb-tool").arg("create").arg(&database).arg(&schema).output()?;
-    ensure!(made.status.success(), "{}", both(&made));
+    site.lab.new_database("node1")?;
     site.lab.start("node1", "ovsdb-server")?;
     let start = Instant::now();
     site.whole()?;

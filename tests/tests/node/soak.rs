@@ -2,7 +2,8 @@
 //!
 //! `OSDN_OPERATIONS` says how many (`make soak`: 2000), `OSDN_SEED` which ones: the seed of a run is printed.
 
-use std::time::Duration;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
@@ -13,6 +14,8 @@ use tests::{Lab, until};
 /// Sandboxes that are or may be attached.
 const SANDBOXES: usize = 16;
 const SETTLED: Duration = Duration::from_secs(60);
+/// The first reaches all and is reached by all, the others only their own pods.
+const NAMESPACES: [&str; 3] = ["default", "red", "blue"];
 
 struct Soak {
     lab: Lab,
@@ -23,6 +26,8 @@ struct Soak {
     /// A lease was damaged and may not be repaired yet. A pod that loses its port as well has lost both places that
     /// say who it is, and is for the runtime to make anew.
     damaged: bool,
+    /// The database has forgotten what was written last, and that may not be repaired yet.
+    forgetful: bool,
 }
 
 fn below(random: &mut Random, end: usize) -> usize {
@@ -31,14 +36,18 @@ fn below(random: &mut Random, end: usize) -> usize {
 
 impl Soak {
     fn up(&mut self) -> anyhow::Result<()> {
-        // In the order in which they need each other.
-        for program in ["ovsdb-server", "ovs-vswitchd", "sdn-node"] {
-            if self.down.contains(&program) {
-                self.lab.start("node1", program)?;
-            }
-        }
+        self.start_what_is_down()?;
         self.down.clear();
         Ok(())
+    }
+
+    fn start_what_is_down(&self) -> anyhow::Result<()> {
+        // In the order in which they need each other.
+        let programs = ["ovsdb-server", "ovs-vswitchd", "sdn-node"];
+        programs
+            .iter()
+            .filter(|program| self.down.contains(program))
+            .try_for_each(|program| self.lab.start("node1", program))
     }
 
     fn kill(&mut self, program: &'static str) -> anyhow::Result<()> {
@@ -49,28 +58,40 @@ impl Soak {
         Ok(())
     }
 
-    /// Calls until it succeeds, as a runtime does.
-    fn call(&mut self, verb: &str, n: usize) -> anyhow::Result<()> {
+    /// Calls until it succeeds, as a runtime does. What was killed is started again within two seconds meanwhile, as
+    /// systemd and the kubelet do.
+    fn call(&mut self, verb: &str, n: usize, random: &mut Random) -> anyhow::Result<()> {
         let agent = socket(&self.lab)?;
         let pod = self.pods.get(n).context("no such pod")?;
-        if pod.call(verb, &agent, |_| {})?.status.success() {
+        let (first, started) = std::thread::scope(|scope| {
+            let first = scope.spawn(|| pod.call(verb, &agent, |_| {}));
+            let started = if self.down.is_empty() {
+                Ok(())
+            } else {
+                std::thread::sleep(Duration::from_millis(random.below(2000)));
+                self.start_what_is_down()
+            };
+            (first.join(), started)
+        });
+        started?;
+        self.down.clear();
+        let first = first.map_err(|_| anyhow::anyhow!("the plugin's thread panicked"))??;
+        if first.status.success() {
             return Ok(());
         }
-        self.up()?;
-        let pod = self.pods.get(n).context("no such pod")?;
         until(SETTLED, || pod.succeed(verb, &agent).map(|_| ()))
     }
 
     fn one(&mut self, random: &mut Random) -> anyhow::Result<String> {
         let n = below(random, SANDBOXES);
-        Ok(match random.below(20) {
+        Ok(match random.below(22) {
             0..=6 => {
-                self.call("ADD", n)?;
+                self.call("ADD", n, random)?;
                 self.attached[n] = true;
                 format!("ADD {n}, attached or not before")
             }
             7..=11 => {
-                self.call("DEL", n)?;
+                self.call("DEL", n, random)?;
                 self.attached[n] = false;
                 format!("DEL {n}, attached or not before")
             }
@@ -107,7 +128,7 @@ impl Soak {
             17 => {
                 let directory = self.lab.ovs_dir("node1")?.join("../leases/openshift-sdn");
                 let leases = leases(&self.lab)?;
-                if let Some(lease) = leases.get(below(random, leases.len())) {
+                if let Some(lease) = leases.get(below(random, leases.len())).filter(|_| !self.forgetful) {
                     std::fs::write(directory.join(lease), "\u{0}\u{1}not a lease")?;
                     self.damaged = true;
                 }
@@ -120,25 +141,46 @@ impl Soak {
                 self.lab.ovs("node1", &delete)?;
                 format!("flows of {table} deleted")
             }
-            _ if self.down.is_empty() && !self.damaged => {
+            19 if self.down.is_empty() && !self.damaged => {
                 self.lab.ovs("node1", &["ovs-vsctl", "--if-exists", "del-br", "br0"])?;
+                self.forgetful = true;
                 "br0 deleted".to_owned()
+            }
+            20 if !self.damaged => {
+                self.kill("ovsdb-server")?;
+                self.forgetful = true;
+                self.truncate_database(random)?
             }
             _ => "nothing".to_owned(),
         })
+    }
+
+    /// Cuts conf.db off anywhere. What comes before the cut is the state of some time ago: ports of pods that are gone,
+    /// none of pods that came since, old addresses.
+    fn truncate_database(&self, random: &mut Random) -> anyhow::Result<String> {
+        let path = self.lab.ovs_dir("node1")?.join("conf.db");
+        let file = std::fs::File::options().write(true).open(&path)?;
+        let whole = file.metadata()?.len();
+        let left = random.below(whole);
+        file.set_len(left)?;
+        let name = Command::new("ovsdb-tool").arg("db-name").arg(&path).output()?;
+        let readable = name.status.success();
+        if !readable {
+            // Not even the schema is left, and the server would not start.
+            self.lab.new_database("node1")?;
+        }
+        Ok(format!("conf.db cut off after {left} of {whole} bytes, made anew: {}", !readable))
+    }
+
+    fn living(&self) -> Vec<&Sandbox> {
+        self.pods.iter().zip(&self.attached).filter(|(_, attached)| **attached).map(|(pod, _)| pod).collect()
     }
 
     /// Leases, ports, flows and living pods agree, and every pod reaches another.
     fn agrees(&mut self) -> anyhow::Result<()> {
         self.up()?;
         let agent = socket(&self.lab)?;
-        let living: Vec<&Sandbox> = self
-            .pods
-            .iter()
-            .zip(&self.attached)
-            .filter(|(_, attached)| **attached)
-            .map(|(pod, _)| pod)
-            .collect();
+        let living = self.living();
         until(SETTLED, || {
             for pod in &living {
                 pod.succeed("CHECK", &agent)?;
@@ -156,11 +198,36 @@ impl Soak {
             Ok(())
         })?;
         for pair in living.windows(2) {
-            pair[0].reaches(pair[1])?;
+            if may_reach(pair[0], pair[1]) {
+                pair[0].reaches(pair[1])?;
+            }
         }
         self.damaged = false;
+        self.forgetful = false;
         Ok(())
     }
+
+    /// Every pod reaches every pod that it may, and no other.
+    fn reach(&self) -> anyhow::Result<usize> {
+        let living = self.living();
+        std::thread::scope(|scope| {
+            let from = |pod: &Sandbox| {
+                living.iter().filter(|other| other.name != pod.name).try_for_each(|other| {
+                    if may_reach(pod, other) { pod.reaches(other) } else { pod.is_isolated_from(other) }
+                })
+            };
+            let threads: Vec<_> = living.iter().map(|pod| scope.spawn(move || from(pod))).collect();
+            threads.into_iter().try_for_each(|thread| match thread.join() {
+                Ok(reached) => reached,
+                Err(_) => bail!("a thread panicked"),
+            })
+        })?;
+        Ok(living.len() * living.len().saturating_sub(1))
+    }
+}
+
+fn may_reach(one: &Sandbox, other: &Sandbox) -> bool {
+    one.namespace == other.namespace || [one, other].iter().any(|pod| pod.namespace == NAMESPACES[0])
 }
 
 #[test]
@@ -169,9 +236,20 @@ fn random_operations() -> anyhow::Result<()> {
     let operations = number("OSDN_OPERATIONS").unwrap_or(40);
     let seed = number("OSDN_SEED").unwrap_or(1);
     println!("{operations} operations, OSDN_SEED={seed}");
-    let lab = Lab::up(&["--nodes", "1"])?;
-    let pods = (0..SANDBOXES).map(|n| Sandbox::new(&lab, n)).collect::<anyhow::Result<Vec<_>>>()?;
-    let mut soak = Soak { lab, pods, attached: vec![false; SANDBOXES], down: Vec::new(), damaged: false };
+    let lab = Lab::up(&["--nodes", "1", "--plugin", "multitenant"])?;
+    for name in &NAMESPACES[1..] {
+        let namespace = format!("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {name}\n");
+        std::fs::write(lab.cluster_dir("node1")?.join(format!("{name}.yaml")), namespace)?;
+    }
+    let pods = (0..SANDBOXES).zip(NAMESPACES.iter().cycle()).map(|(n, namespace)| {
+        let mut pod = Sandbox::new(&lab, n)?;
+        (*namespace).clone_into(&mut pod.namespace);
+        anyhow::Ok(pod)
+    });
+    let pods = pods.collect::<anyhow::Result<Vec<_>>>()?;
+    let attached = vec![false; SANDBOXES];
+    let mut soak = Soak { lab, pods, attached, down: Vec::new(), damaged: false, forgetful: false };
+    let start = Instant::now();
     let mut random = Random::new(seed);
     let mut story: Vec<String> = Vec::new();
     for n in 0..operations {
@@ -180,6 +258,9 @@ fn random_operations() -> anyhow::Result<()> {
             Ok(_) if n % 20 == 19 => soak.agrees(),
             _ => Ok(()),
         };
+        if n % 100 == 99 {
+            println!("{} operations after {:.0?}", n + 1, start.elapsed());
+        }
         story.push(format!("{n}: {step:?}"));
         if step.is_err() || checked.is_err() {
             soak.lab.show_logs();
@@ -188,6 +269,7 @@ fn random_operations() -> anyhow::Result<()> {
         }
     }
     soak.agrees()?;
+    println!("every living pod and every other: {} pairs are as they should be", soak.reach()?);
     let agent = socket(&soak.lab)?;
     for pod in &soak.pods {
         pod.succeed("DEL", &agent)?;
