@@ -475,13 +475,9 @@ impl PodNetwork {
         // Read under the lock: a port leaves the reserved ones only when the replica has it.
         let replica = self.ovsdb.replica();
         let free = |port: &OfPort| is_free(&replica, &reserved, *port);
-        let number = asked
-            .filter(free)
-            .or(before.filter(free))
-            .or_else(|| first_free(&replica, &reserved))
-            .ok_or_else(|| {
-            CniError::new(ErrorCode::TRY_AGAIN_LATER, "port: br0 has no free port number")
-        })?;
+        let number = asked.filter(free).or(before.filter(free)).or_else(|| first_free(&replica, &reserved));
+        let none = "port: br0 has no free port number";
+        let number = number.ok_or_else(|| CniError::new(ErrorCode::TRY_AGAIN_LATER, none))?;
         reserved.insert(number);
         Ok(number)
     }
