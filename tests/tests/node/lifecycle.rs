@@ -45,10 +45,21 @@ impl Site {
         Ok(())
     }
 
-    /// Names and numbers of the pods' ports.
+    /// Names, numbers and identities of the pods' ports.
     fn ports(&self) -> anyhow::Result<String> {
-        let list = "--format=csv --no-headings --columns=name,ofport,external_ids find Interface external_ids:sandbox!=\"\"";
-        let mut lines: Vec<String> = self.vsctl(list)?.lines().map(str::to_owned).collect();
+        self.columns("name,ofport,external_ids")
+    }
+
+    /// The same without the numbers, which a port that nobody remembers need not get again.
+    fn identities(&self) -> anyhow::Result<String> {
+        self.columns("name,external_ids")
+    }
+
+    fn columns(&self, columns: &str) -> anyhow::Result<String> {
+        let list = format!(
+            "--format=csv --no-headings --columns={columns} find Interface external_ids:sandbox!=\"\""
+        );
+        let mut lines: Vec<String> = self.vsctl(&list)?.lines().map(str::to_owned).collect();
         lines.sort();
         Ok(lines.join("\n"))
     }
@@ -114,6 +125,45 @@ fn the_database_lost_with_everything_in_it() -> anyhow::Result<()> {
     let start = Instant::now();
     site.whole()?;
     println!("conf.db lost: all as before within {:.0?}", start.elapsed());
+    site.end()
+}
+
+/// As after its file was cut off, or brought back from a backup.
+#[test]
+fn the_database_of_some_time_ago() -> anyhow::Result<()> {
+    let site = Site::new(4)?;
+    let database = site.lab.ovs_dir("node1")?.join("conf.db");
+    let older = std::fs::read(&database)?;
+    let agent = socket(&site.lab)?;
+    // Gone since, and there again under another address.
+    for pod in &site.pods[..2] {
+        pod.succeed("DEL", &agent)?;
+    }
+    let before = site.pods[1].succeed("ADD", &agent)?;
+    let now = site.identities()?;
+    for agent_sees_it in [true, false] {
+        if !agent_sees_it {
+            site.lab.kill("node1", "sdn-node")?;
+        }
+        site.lab.kill("node1", "ovsdb-server")?;
+        std::fs::write(&database, &older)?;
+        site.lab.start("node1", "ovsdb-server")?;
+        if !agent_sees_it {
+            site.lab.start("node1", "sdn-node")?;
+        }
+        until(SOON, || {
+            for pod in &site.pods[1..] {
+                pod.succeed("CHECK", &agent)?;
+            }
+            site.lab.ask(&["diff"])?;
+            let found = site.identities()?;
+            ensure!(found == now, "were\n{now}\nare\n{found}");
+            ensure!(leases(&site.lab)?.len() == 3, "{:?}", leases(&site.lab)?);
+            Ok(())
+        })?;
+        ensure!(site.pods[1].succeed("ADD", &agent)? == before, "another result");
+        site.pods[1].reaches(&site.pods[2])?;
+    }
     site.end()
 }
 

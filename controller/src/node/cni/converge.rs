@@ -10,6 +10,7 @@
 //! | yes | named | none | a port deleted by hand, or a lost database | the port is made again |
 //! | any | none | yes | a pod whose namespace is gone | port and lease are removed |
 //! | none | yes | yes | a lease file removed or damaged by hand | the lease is written again |
+//! | of another address | named | yes | the database of some time ago, the pod having been added anew since | the port is made again |
 //!
 //! What the replaced system has left is taken over first ([`super::takeover`]).
 //!
@@ -81,7 +82,7 @@ impl PodNetwork {
             return;
         }
         let lock = self.lock(&leg.sandbox);
-        let Ok(_guard) = lock.try_lock() else { return };
+        let Ok(guard) = lock.try_lock() else { return };
         if self.leg(&leg.sandbox).as_ref().map(|now| &now.host_veth) != Some(&leg.host_veth) {
             // A DEL came between.
             return;
@@ -92,6 +93,18 @@ impl PodNetwork {
                 warn!(pod = %leg.pod(), "{error}");
             }
             return;
+        }
+        let is_of_it = |lease: &&Lease| lease.container_id == leg.sandbox && lease.ifname == leg.ifname;
+        if let Some(lease) = leases.iter().find(is_of_it).filter(|_| !leased) {
+            // Leases are on the disk before their ports: the port is the older one.
+            warn!(pod = %leg.pod(), port = %leg.ip, lease = %lease.address, "its port is of an earlier address: making it anew");
+            let limits = bandwidth::remove(&self.ovsdb, &leg.host_veth).await;
+            let deleted = self.ports.delete(&leg.host_veth).await;
+            if let Err(error) = limits.and(deleted) {
+                return warn!(pod = %leg.pod(), "{error}");
+            }
+            drop(guard);
+            return self.settle_lease(subnet, lease).await;
         }
         let (sandbox, ifname, ip) = (leg.sandbox.clone(), leg.ifname.clone(), leg.ip);
         match self.ipam(subnet, move |ipam| ipam.adopt(&sandbox, &ifname, ip)).await {
