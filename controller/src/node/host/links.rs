@@ -6,6 +6,7 @@
 //! the same path and source address.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -222,15 +223,9 @@ impl Link<'_> {
     }
 
     async fn addresses(&self) -> Result<Vec<AddressMessage>, LinkError> {
-        let all = self.netlink.address().get().set_link_index_filter(self.index).execute();
-        let all: Vec<AddressMessage> = all
-            .try_collect()
-            .await
-            .map_err(|error| step(format!("list the addresses of {}", self.spec.name), error))?;
-        let ours = |address: &AddressMessage| {
-            address.header.index == self.index && address.header.family == AddressFamily::Inet
-        };
-        Ok(all.into_iter().filter(ours).collect())
+        let mut all = addresses(&self.netlink).await?;
+        all.retain(|address| address.header.index == self.index);
+        Ok(all)
     }
 
     async fn routes(&mut self) -> Result<(), LinkError> {
@@ -374,27 +369,31 @@ pub async fn local_networks(but: &str) -> Result<Vec<LocalNetwork>, LinkError> {
     let (connection, netlink, _) = rtnetlink::new_connection().map_err(open_error)?;
     let mut tasks = JoinSet::new();
     tasks.spawn(connection);
-    let links: Vec<LinkMessage> = netlink
-        .link()
-        .get()
-        .execute()
-        .try_collect()
-        .await
-        .map_err(|error| step("list the node's links".to_owned(), error))?;
-    let names: BTreeMap<u32, String> = links
-        .iter()
-        .filter(|link| !link.header.flags.contains(LinkFlags::Loopback))
-        .filter_map(|link| Some((link.header.index, link_name(link)?)))
-        .filter(|(_, name)| name != but)
-        .collect();
-    Ok(addresses(&netlink)
-        .await?
-        .iter()
-        .filter_map(|address| {
-            let link = names.get(&address.header.index)?.clone();
-            Some(LocalNetwork { link, network: network(address)?.trunc() })
-        })
-        .collect())
+    let mut networks = Vec::new();
+    // Not all links: each pod has one, and none of those an address.
+    let mut names: BTreeMap<u32, Option<String>> = BTreeMap::new();
+    for address in addresses(&netlink).await? {
+        let index = address.header.index;
+        let name = match names.entry(index) {
+            Entry::Occupied(known) => known.get().clone(),
+            Entry::Vacant(new) => new.insert(name_but_of_loopback(&netlink, index).await?).clone(),
+        };
+        if let (Some(link), Some(network)) = (name.filter(|name| name != but), network(&address)) {
+            networks.push(LocalNetwork { link, network: network.trunc() });
+        }
+    }
+    Ok(networks)
+}
+
+/// The name of a link; none if it is a loopback, or gone.
+async fn name_but_of_loopback(netlink: &Handle, index: u32) -> Result<Option<String>, LinkError> {
+    match netlink.link().get().match_index(index).execute().try_next().await {
+        Ok(link) => Ok(link
+            .filter(|link| !link.header.flags.contains(LinkFlags::Loopback))
+            .and_then(|link| link_name(&link))),
+        Err(error) if errno(&error) == Some(libc::ENODEV) => Ok(None),
+        Err(error) => Err(step(format!("ask for the name of the link number {index}"), error)),
+    }
 }
 
 fn link_name(link: &LinkMessage) -> Option<String> {
@@ -417,14 +416,10 @@ pub(super) fn errno(error: &rtnetlink::Error) -> Option<i32> {
 
 /// The node's IPv4 addresses, on whatever link.
 pub(super) async fn addresses(netlink: &Handle) -> Result<Vec<AddressMessage>, LinkError> {
-    let all: Vec<AddressMessage> = netlink
-        .address()
-        .get()
-        .execute()
-        .try_collect()
-        .await
-        .map_err(|error| step("list the node's addresses".to_owned(), error))?;
-    Ok(all.into_iter().filter(|address| address.header.family == AddressFamily::Inet).collect())
+    let mut get = netlink.address().get();
+    // Each pod's link has one of IPv6.
+    get.message_mut().header.family = AddressFamily::Inet;
+    get.execute().try_collect().await.map_err(|error| step("list the node's addresses".to_owned(), error))
 }
 
 pub(super) fn step(step: String, error: rtnetlink::Error) -> LinkError {

@@ -55,7 +55,7 @@ async fn links(tun: String, changed: &Notify) -> io::Result<()> {
     tasks.spawn(connection);
     while let Some((message, _)) = events.next().await {
         let NetlinkPayload::InnerMessage(message) = message.payload else { continue };
-        let index = if_nametoindex(tun.as_str()).ok();
+        let is_tun = |index| if_nametoindex(tun.as_str()) == Ok(index);
         let concerns = match &message {
             // Pods' links come and go all the time.
             RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link) => link
@@ -64,12 +64,12 @@ async fn links(tun: String, changed: &Notify) -> io::Result<()> {
                 .any(|attribute| matches!(attribute, LinkAttribute::IfName(name) if *name == tun)),
             RouteNetlinkMessage::NewAddress(address) | RouteNetlinkMessage::DelAddress(address) => {
                 let is_egress_ip = |attribute: &AddressAttribute| matches!(attribute, AddressAttribute::Label(label) if egress_ips::is_label(label));
-                Some(address.header.index) == index || address.attributes.iter().any(is_egress_ip)
+                is_tun(address.header.index) || address.attributes.iter().any(is_egress_ip)
             }
             RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => route
                 .attributes
                 .iter()
-                .any(|attribute| matches!(attribute, RouteAttribute::Oif(to) if Some(*to) == index)),
+                .any(|attribute| matches!(attribute, RouteAttribute::Oif(to) if is_tun(*to))),
             _ => false,
         };
         if concerns {
