@@ -11,6 +11,8 @@ use openflow::OfPort;
 use crate::admin::{Check, hold};
 use crate::view::Problem;
 
+const NO_OPENFLOW: &str = "no OpenFlow connection to br0: is ovs-vswitchd running?";
+
 /// The result of the last reconcile.
 #[derive(Clone, Debug, Default)]
 pub struct Status {
@@ -73,10 +75,17 @@ impl Status {
         self.synced.iter().any(|leg| leg.sandbox == sandbox)
     }
 
-    /// Whether the switch has the flows of this sandbox's leg at this port.
+    /// Whether the switch has the flows of this sandbox's leg at this port. Not as long as there is no connection to it: what
+    /// is restarted has none.
     #[must_use]
     pub fn has_at(&self, sandbox: &str, port: OfPort) -> bool {
-        self.synced.contains(&Leg { sandbox: sandbox.to_owned(), port })
+        self.openflow && self.synced.contains(&Leg { sandbox: sandbox.to_owned(), port })
+    }
+
+    /// Why nothing is known of the switch's flows, if so.
+    #[must_use]
+    pub fn no_openflow(&self) -> Option<&'static str> {
+        (!self.openflow).then_some(NO_OPENFLOW)
     }
 
     /// What readiness consists of, in the order in which a start goes through it.
@@ -90,7 +99,7 @@ impl Status {
         [
             Check::new("cluster", self.cluster, "the cluster's state has not been read yet"),
             Check::new("ovsdb", self.ovsdb, "no connection to ovsdb-server: is it running?"),
-            Check::new("openflow", self.openflow, "no OpenFlow connection to br0: is ovs-vswitchd running?"),
+            Check::new("openflow", self.openflow, NO_OPENFLOW),
             Check { name: "flows", missing: flows },
             Check::new("cni", self.serving, "the CNI socket is not open yet: the first flows come before it"),
         ]

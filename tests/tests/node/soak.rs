@@ -138,7 +138,8 @@ impl Soak {
             18 if !self.down.contains(&"ovs-vswitchd") && !self.down.contains(&"ovsdb-server") => {
                 let table = format!("table={}", random.pick(&[20, 70, 80, 90]));
                 let delete = ["ovs-ofctl", "--timeout=30", "-O", "OpenFlow13", "del-flows", "br0", &table];
-                self.lab.ovs("node1", &delete)?;
+                // The bridge comes a moment after its programs.
+                until(SETTLED, || self.lab.ovs("node1", &delete))?;
                 format!("flows of {table} deleted")
             }
             19 if self.down.is_empty() && !self.damaged => {

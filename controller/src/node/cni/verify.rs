@@ -18,7 +18,7 @@ impl PodNetwork {
     /// of the chain have added to the result is not this plugin's.
     ///
     /// # Errors
-    /// Code 3 if the sandbox is not known, 101 naming what is different.
+    /// Code 3 if the sandbox is not known, 11 without a connection to the switch, 101 naming what is different.
     pub async fn check(&self, request: &Request) -> Result<(), CniError> {
         let config = NetConf::parse(&request.config)?;
         let lock = self.lock(&request.container_id);
@@ -30,6 +30,9 @@ impl PodNetwork {
                 format!("interface {ifname} of container {id} is not attached to br0"),
             )
         })?;
+        if let Some(missing) = self.current_status().no_openflow() {
+            return Err(CniError::new(ErrorCode::TRY_AGAIN_LATER, format!("flows: {missing}")));
+        }
         let mut differences = Vec::new();
         if !self.is_synced(&leg) {
             differences.push("the switch has not confirmed its flows".to_owned());
