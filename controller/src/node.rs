@@ -7,6 +7,7 @@ pub mod cri;
 pub mod findings;
 pub mod host;
 pub mod inquiry;
+pub mod memory;
 pub mod metrics;
 pub mod names;
 pub mod netns;

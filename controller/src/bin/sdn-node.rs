@@ -11,6 +11,7 @@ use controller::node::admin::Agent;
 use controller::node::agent::{self, Config, Vitals};
 use controller::node::cni::conflist;
 use controller::node::host::obstacles;
+use controller::node::memory;
 use controller::node::metrics::Metrics;
 use controller::node::status::Status;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -78,8 +79,13 @@ struct Args {
     log: String,
 }
 
+fn main() -> ExitCode {
+    memory::one_arena();
+    start()
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn start() -> ExitCode {
     let args = Args::parse();
     let log = admin::log(&args.log);
     let ended = if args.firewall {
@@ -116,6 +122,8 @@ async fn run(args: Args, log: LogFilter) -> anyhow::Result<()> {
     let (ask, queries) = mpsc::channel(8);
     let vitals = Vitals { status, metrics: Metrics::default(), queries };
     let registry = vitals.metrics.registry(args.legacy_metrics);
+    let mut giving_back = JoinSet::new();
+    giving_back.spawn(memory::after_the_start(statuses.clone()));
     let program = Agent { node: args.node.clone(), status: statuses, queries: ask };
     // Ends with this function.
     let _servers = Admin { program, registry, log }.serve(args.admin_address, args.metrics_address).await?;

@@ -182,6 +182,21 @@ fn ovsdb_server_alone_restarted_changes_nothing() -> anyhow::Result<()> {
 }
 
 #[test]
+fn nothing_is_confirmed_while_the_switch_is_away() -> anyhow::Result<()> {
+    let site = Site::new(1)?;
+    let (agent, pod) = (socket(&site.lab)?, &site.pods[0]);
+    site.lab.kill("node1", "ovs-vswitchd")?;
+    let (code, text) = error_of(&pod.call("ADD", &agent, |_| {})?)?;
+    ensure!(code == 11 && text.contains("flows"), "ADD: {code} {text}");
+    let (code, text) = error_of(&pod.call("CHECK", &agent, |_| {})?)?;
+    ensure!(code == 11 && text.contains("no OpenFlow connection to br0"), "CHECK: {code} {text}");
+    site.lab.start("node1", "ovs-vswitchd")?;
+    pod.succeed("ADD", &agent)?;
+    site.whole()?;
+    site.end()
+}
+
+#[test]
 fn wrong_options_are_put_right_in_place_and_foreign_bridges_left_alone() -> anyhow::Result<()> {
     let site = Site::new(2)?;
     site.vsctl("add-br br-other -- set bridge br-other datapath_type=netdev fail_mode=standalone")?;
