@@ -19,7 +19,8 @@ const NODES: u16 = 1000;
 const NAMESPACES: u16 = 2000;
 /// Restarts, of which the median is told.
 const TIMES: usize = 5;
-const IDLE: Duration = Duration::from_secs(30);
+/// Two of the looks that it takes every 30 seconds.
+const IDLE: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_secs(60);
 
 fn main() -> anyhow::Result<()> {

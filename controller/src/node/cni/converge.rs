@@ -31,7 +31,7 @@ use super::alias::Alias;
 use super::bandwidth;
 use super::ipam::Lease;
 use super::pods::{PodNetwork, host_veth_of};
-use super::sandbox::{self, host_veth_name, link_alias, link_exists};
+use super::sandbox::{self, host_veth_name, link_alias, link_exists, link_names};
 use crate::node::ovs::ports::{Leg, legs};
 use crate::node::{cri, metrics};
 
@@ -60,7 +60,15 @@ impl PodNetwork {
         let without_port = leases
             .iter()
             .filter(|lease| !with_port.contains(&(lease.container_id.as_str(), lease.ifname.as_str())));
-        stream::iter(&legs).for_each_concurrent(AT_ONCE, |leg| self.settle_leg(subnet, leg, &leases)).await;
+        // After the ports: a link is there before its port.
+        match link_names() {
+            Ok(links) => {
+                let settle = |leg| self.settle_leg(subnet, leg, &leases, &links);
+                stream::iter(&legs).for_each_concurrent(AT_ONCE, settle).await;
+            }
+            // As when the agent may open no more files: pods that run must not pay for that.
+            Err(error) => warn!("can't tell which pods are wired: {error}"),
+        }
         let taken: BTreeSet<_> = legs.iter().map(|leg| leg.ip).collect();
         stream::iter(without_port.filter(|lease| !taken.contains(&lease.address)))
             .for_each_concurrent(AT_ONCE, |lease| self.settle_lease(subnet, lease))
@@ -69,15 +77,11 @@ impl PodNetwork {
     }
 
     /// A port: its veth must be there, and its lease.
-    async fn settle_leg(&self, subnet: Ipv4Net, leg: &Leg, leases: &[Lease]) {
+    async fn settle_leg(&self, subnet: Ipv4Net, leg: &Leg, leases: &[Lease], links: &BTreeSet<String>) {
         let held = leases.iter().find(|lease| lease.address == leg.ip);
         let leased =
             held.is_some_and(|lease| lease.container_id == leg.sandbox && lease.ifname == leg.ifname);
-        let wired = match link_exists(&leg.host_veth) {
-            Ok(wired) => wired,
-            // As when the agent may open no more files: a pod that runs must not pay for that.
-            Err(error) => return warn!(pod = %leg.pod(), "can't tell whether it is wired: {error}"),
-        };
+        let wired = links.contains(&leg.host_veth);
         if leased && wired {
             return;
         }
@@ -88,6 +92,12 @@ impl PodNetwork {
             return;
         }
         if !wired {
+            // Once more, now that no request is at work on it.
+            match link_exists(&leg.host_veth) {
+                Ok(false) => {}
+                Ok(true) => return,
+                Err(error) => return warn!(pod = %leg.pod(), "can't tell whether it is wired: {error}"),
+            }
             info!(pod = %leg.pod(), "its veth {} is gone: removing its port and its lease", leg.host_veth);
             if let Err(error) = self.take_away(subnet, &leg.sandbox, &leg.ifname).await {
                 warn!(pod = %leg.pod(), "{error}");

@@ -12,12 +12,13 @@
 //! in order behind the last one leased, then the one whose release is longest ago.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::Ipv4Addr;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use cni_shim::cni::{CniError, validate};
 use ipnet::Ipv4Net;
@@ -139,10 +140,31 @@ pub struct Ipam {
 struct State {
     /// What the directory held when it was last read, and every change of ours since.
     leases: BTreeMap<Ipv4Addr, Lease>,
+    /// What was read, and as of which state of the file: that one need not be read again.
+    read: BTreeMap<Ipv4Addr, (Stamp, Lease)>,
     /// When addresses were released, as a count of releases.
     released: HashMap<Ipv4Addr, u64>,
     releases: u64,
     last: Option<Ipv4Addr>,
+}
+
+/// What changes when a file is written to or replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    length: u64,
+    /// Seconds and nanoseconds.
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    /// None if the file has just been changed: the next change may come in the same tick of the kernel's clock.
+    fn of(file: &Metadata) -> Option<Self> {
+        let changed = (file.ctime(), file.ctime_nsec());
+        let stamp = Self { inode: file.ino(), length: file.len(), changed };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
+        (u64::try_from(changed.0).ok()? + 2 <= now).then_some(stamp)
+    }
 }
 
 impl Ipam {
@@ -422,16 +444,29 @@ impl Ipam {
     fn read(&self, state: &mut State) -> Result<(), IpamError> {
         let failed = |source| IpamError::Io { step: "read", path: self.dir.clone(), source };
         let mut leases = BTreeMap::new();
+        let mut read = BTreeMap::new();
         for entry in fs::read_dir(&self.dir).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let Some(address) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
                 continue;
             };
-            if let Some(lease) = self.on_disk(address)? {
+            let stamp = match entry.metadata() {
+                Ok(metadata) => Stamp::of(&metadata),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(failed(error)),
+            };
+            let known = state.read.get(&address).filter(|(of, _)| Some(*of) == stamp);
+            let lease = match known {
+                Some((_, lease)) => Some(lease.clone()),
+                None => self.on_disk(address)?,
+            };
+            if let Some(lease) = lease {
+                read.extend(stamp.map(|stamp| (address, (stamp, lease.clone()))));
                 leases.insert(address, lease);
             }
         }
         state.leases = leases;
+        state.read = read;
         let mut last = String::new();
         let read = open(OpenOptions::new().read(true), &self.dir.join(LAST_RESERVED))
             .and_then(|file| file.take(LONGEST).read_to_string(&mut last));
