@@ -35,7 +35,7 @@ use crate::view::{self, Inputs, Known, PodPort, Problem, View, ViewError};
 
 mod host_side;
 
-use host_side::HostSide;
+use host_side::{BridgeGone, HostSide};
 
 /// What the agent is told on its command line.
 #[derive(Clone, Debug)]
@@ -309,7 +309,6 @@ impl Agent {
             _ = ovsdb.changed() => {}
             () = self.nudge.notified() => {}
             () = self.syncer.drifted() => {}
-            () = self.pods.disorder.notified() => self.converge(),
             () = self.host_changed.notified() => {
                 self.host = None;
                 self.firewall = None;
@@ -413,10 +412,18 @@ impl Agent {
         // What leaves under an egress IP that is given up must not leave under the node's own address instead: addresses
         // come before the flows that mark its packets, and go after them.
         let host = HostSide::of(&inputs);
-        self.host_side(host.clone().and_egress_ips_of(self.set_up.as_ref())).await?;
+        let mut on_host = self.host_side(host.clone().and_egress_ips_of(self.set_up.as_ref())).await;
+        if let Err(error) = &on_host
+            && (error.is::<BridgeGone>() || !host.needs_no_more_than(self.set_up.as_ref()))
+        {
+            return on_host;
+        }
 
+        // Pods need their flows whatever is wrong with the node's own network.
         let applied = self.syncer.apply(self.view.flows()).await?;
-        self.host_side(host).await?;
+        if on_host.is_ok() {
+            on_host = self.host_side(host).await;
+        }
         self.count(&applied);
         if !applied.is_nothing() {
             info!(
@@ -427,9 +434,12 @@ impl Agent {
                 "flows changed"
             );
         }
-        debug!(flows = self.view.flows().len(), "in sync");
-        self.report(&inputs, ports);
-        Ok(())
+        debug!(flows = self.view.flows().len(), "flows are in sync");
+        // The first time all has to be right: nothing is served before.
+        if on_host.is_ok() || self.status.borrow().ready {
+            self.report(&inputs, ports, on_host.as_ref().err().map(crate::describe));
+        }
+        on_host
     }
 
     /// What the node must know, given its ports. If that is not what it was, the view changes with it.
@@ -487,7 +497,8 @@ impl Agent {
         }
     }
 
-    fn report(&self, inputs: &Inputs, ports: Vec<PodPort>) {
+    /// `problem`: of the node's own network.
+    fn report(&self, inputs: &Inputs, ports: Vec<PodPort>, problem: Option<String>) {
         // One that was left out has no flows, whatever the switch has confirmed.
         let with_flows: BTreeSet<(OfPort, Ipv4Addr)> =
             inputs.pods.iter().map(|pod| (pod.port, pod.ip)).collect();
@@ -514,7 +525,7 @@ impl Agent {
         self.metrics.left_out.set(gauge(left_out.len()));
         self.status.send_modify(|status| {
             status.ready = true;
-            status.problem = None;
+            status.problem = problem;
             status.network = Some(Arc::new(network));
             status.synced = Arc::new(legs);
             status.left_out = left_out;

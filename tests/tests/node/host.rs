@@ -70,6 +70,56 @@ fn links_routes_and_firewall_are_put_right() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// As from a VPN: what is wrong with the node's own network is told, and pods keep their flows.
+#[test]
+fn pods_keep_their_flows_whatever_is_wrong_with_the_nodes_network() -> anyhow::Result<()> {
+    let lab = Lab::up(&["--nodes", "1"])?;
+    let node = lab.netns("node/node1")?;
+    for command in [
+        "ip link add other0 type veth peer other1",
+        "ip link set other1 up",
+        "ip link set other0 up",
+        "ip route del 172.30.0.0/16 dev tun0",
+        "ip route add 172.30.0.0/16 dev other0",
+    ] {
+        let words: Vec<&str> = command.split(' ').collect();
+        let output = lab.inside("node/node1", &words).output()?;
+        ensure!(output.status.success(), "{command}: {}", both(&output));
+    }
+    let ready = || get(&node, ADMIN, "/readyz");
+    until(Duration::from_secs(5), || {
+        let (code, text) = ready()?;
+        ensure!(code == 503 && text.contains("172.30.0.0/16"), "{code} {text}");
+        Ok(())
+    })?;
+    lab.ovs("node1", &["ovs-ofctl", "-O", "OpenFlow13", "del-flows", "br0"])?;
+    until(Duration::from_secs(10), || lab.ask(&["diff"]))?;
+    lab.kill("node1", "ovs-vswitchd")?;
+    lab.start("node1", "ovs-vswitchd")?;
+    until(Duration::from_secs(20), || lab.ask(&["diff"]))?;
+    ensure!(ready()?.0 == 503, "it was not told any more");
+    let words = ["ip", "link", "del", "other0"];
+    ensure!(lab.inside("node/node1", &words).output()?.status.success(), "{words:?}");
+    until(Duration::from_secs(20), || {
+        let (code, text) = ready()?;
+        ensure!(code == 200, "{code} {text}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_link_of_the_node_that_is_deleted_is_made_again() -> anyhow::Result<()> {
+    let lab = Lab::up(&["--nodes", "1"])?;
+    let words = ["ip", "link", "del", "tun0"];
+    ensure!(lab.inside("node/node1", &words).output()?.status.success(), "{words:?}");
+    until(Duration::from_secs(30), || {
+        let shown = lab.inside("node/node1", &["ip", "-4", "-o", "address", "show", "tun0"]).output()?;
+        ensure!(both(&shown).contains("10.128.0.1/23"), "{}", both(&shown));
+        lab.ask(&["status"])
+    })
+    .map(|_| ())
+}
+
 #[test]
 fn networks_that_overlap_are_named() -> anyhow::Result<()> {
     let lab = Lab::up(&["--nodes", "1"])?;

@@ -135,11 +135,17 @@ fn the_database_of_some_time_ago() -> anyhow::Result<()> {
     let database = site.lab.ovs_dir("node1")?.join("conf.db");
     let older = std::fs::read(&database)?;
     let agent = socket(&site.lab)?;
+    let other = Sandbox::new(&site.lab, 4)?;
     // Gone since, and there again under another address.
     for pod in &site.pods[..2] {
         pod.succeed("DEL", &agent)?;
     }
     let before = site.pods[1].succeed("ADD", &agent)?;
+    // And the address of the one that is gone with another.
+    let taken = |plugin: &mut std::process::Command| {
+        plugin.env("CNI_ARGS", other.args(";IP=10.128.0.2"));
+    };
+    ensure!(other.call("ADD", &agent, taken)?.status.success(), "the address is not free");
     let now = site.identities()?;
     for agent_sees_it in [true, false] {
         if !agent_sees_it {
@@ -158,12 +164,28 @@ fn the_database_of_some_time_ago() -> anyhow::Result<()> {
             site.lab.ask(&["diff"])?;
             let found = site.identities()?;
             ensure!(found == now, "were\n{now}\nare\n{found}");
-            ensure!(leases(&site.lab)?.len() == 3, "{:?}", leases(&site.lab)?);
+            ensure!(leases(&site.lab)?.len() == 4, "{:?}", leases(&site.lab)?);
             Ok(())
         })?;
+        site.pods[2].reaches(&other)?;
         ensure!(site.pods[1].succeed("ADD", &agent)? == before, "another result");
         site.pods[1].reaches(&site.pods[2])?;
     }
+    other.succeed("DEL", &agent)?;
+    site.end()
+}
+
+#[test]
+fn a_lease_moved_by_hand_cuts_nobody_off() -> anyhow::Result<()> {
+    let site = Site::new(2)?;
+    let now = site.identities()?;
+    let directory = site.lab.ovs_dir("node1")?.join("../leases/openshift-sdn");
+    std::fs::rename(directory.join("10.128.0.3"), directory.join("10.128.0.77"))?;
+    site.lab.kill("node1", "sdn-node")?;
+    site.lab.start("node1", "sdn-node")?;
+    site.whole()?;
+    ensure!(site.identities()? == now, "was\n{now}\nis\n{}", site.identities()?);
+    ensure!(leases(&site.lab)?.len() == 2, "{:?}", leases(&site.lab)?);
     site.end()
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
-use tests::cni::{Sandbox, leases, nothing_is_left, socket};
+use tests::cni::{Sandbox, error_of, leases, nothing_is_left, socket};
 use tests::random::Random;
 use tests::{Lab, until};
 
@@ -63,6 +63,7 @@ impl Soak {
     fn call(&mut self, verb: &str, n: usize, random: &mut Random) -> anyhow::Result<()> {
         let agent = socket(&self.lab)?;
         let pod = self.pods.get(n).context("no such pod")?;
+        let whole = self.down.is_empty();
         let (first, started) = std::thread::scope(|scope| {
             let first = scope.spawn(|| pod.call(verb, &agent, |_| {}));
             let started = if self.down.is_empty() {
@@ -79,6 +80,8 @@ impl Soak {
         if first.status.success() {
             return Ok(());
         }
+        let (code, text) = error_of(&first)?;
+        ensure!(!whole || code == 11, "nothing is down, and {verb} says {code}: {text}");
         until(SETTLED, || pod.succeed(verb, &agent).map(|_| ()))
     }
 

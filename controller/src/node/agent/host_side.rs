@@ -7,13 +7,15 @@ use std::time::Duration;
 use flowtables::feature::base::gateway;
 use flowtables::feature::egress_ip::{ReservedBits, mark};
 use ipnet::Ipv4Net;
+use ovsdb::ovs::PortWriter;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{Agent, USERSPACE};
+use crate::node::host::links::LinkError;
 use crate::node::host::{egress_ips, firewall, links};
 use crate::node::metrics;
-use crate::node::ovs::bridge::TUN;
+use crate::node::ovs::bridge::{BRIDGE, TUN};
 use crate::node::ovs::ports::no_interface;
 use crate::view::{HostedEgressIp, Inputs, Problem};
 
@@ -50,6 +52,12 @@ impl HostSide {
         }
     }
 
+    /// Whether no egress IP is wanted but those of `before`: then flows may be made although the host side can't be.
+    pub(super) fn needs_no_more_than(&self, before: Option<&Self>) -> bool {
+        let before = before.map(|before| &before.egress_ips);
+        self.egress_ips.iter().all(|snat| before.is_some_and(|before| before.contains(snat)))
+    }
+
     /// With the egress IPs of before besides, as long as their addresses and marks mean nothing else by now.
     pub(super) fn and_egress_ips_of(mut self, before: Option<&Self>) -> Self {
         let wanted = self.egress_ips.clone();
@@ -60,6 +68,11 @@ impl HostSide {
         self
     }
 }
+
+/// Nothing can be made as long as there is no bridge; the next round makes it.
+#[derive(Debug, thiserror::Error)]
+#[error("the bridge is gone, or ovs-vswitchd is being restarted")]
+pub(super) struct BridgeGone;
 
 impl Agent {
     /// Links, addresses, routes and firewall: when what they depend on changed, and when it is time to look again.
@@ -78,7 +91,7 @@ impl Agent {
             routes: clusters.chain([service]).collect(),
         };
         let ensured = tokio::select! {
-            changes = links::ensure(&tun0) => Some(changes?),
+            changes = links::ensure(&tun0) => Some(changes),
             // Its links have gone with it, and it may be long until they are there again.
             () = self.syncer.closed() => None,
             // Likewise, told of by OVSDB: there may be no connection.
@@ -87,8 +100,16 @@ impl Agent {
         let Some(changes) = ensured else {
             self.syncer.disconnect();
             self.set_up = None;
-            anyhow::bail!("the bridge is gone, or ovs-vswitchd is being restarted");
+            return Err(BridgeGone.into());
         };
+        if let Err(LinkError::Missing { .. }) = &changes
+            && self.syncer.is_connected()
+        {
+            // Somebody has deleted the link alone, which a switch in user space does not make again.
+            warn!("{TUN} is not there although its port is: making the port anew");
+            PortWriter::new(self.ovsdb.clone(), BRIDGE).delete(TUN).await?;
+        }
+        let changes = changes?;
         for change in &changes {
             info!("{change}");
         }

@@ -10,17 +10,19 @@
 //! | yes | named | none | a port deleted by hand, or a lost database | the port is made again |
 //! | any | none | yes | a pod whose namespace is gone | port and lease are removed |
 //! | none | yes | yes | a lease file removed or damaged by hand | the lease is written again |
-//! | of another address | named | yes | the database of some time ago, the pod having been added anew since | the port is made again |
+//! | of another address | yes | yes | the database of some time ago, or a lease file moved by hand | port or lease is made anew, as the pod's address says |
 //!
 //! What the replaced system has left is taken over first ([`super::takeover`]).
 //!
 //! A sandbox that a CNI request is at work on is left to the request.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::sync::PoisonError;
 
 use cni_shim::cni::{CniError, ErrorCode, NetConf, ValidAttachment, validate};
 use cni_shim::contract::Request;
+use flowtables::feature::pods::mac;
 use futures::StreamExt;
 use futures::stream;
 use ipnet::Ipv4Net;
@@ -31,7 +33,7 @@ use super::alias::Alias;
 use super::bandwidth;
 use super::ipam::Lease;
 use super::pods::{PodNetwork, host_veth_of};
-use super::sandbox::{self, host_veth_name, link_alias, link_exists, link_names};
+use super::sandbox::{self, host_veth_name, link_alias, link_exists, link_names, mac_in_pod};
 use crate::node::ovs::ports::{Leg, legs};
 use crate::node::{cri, metrics};
 
@@ -55,11 +57,6 @@ impl PodNetwork {
             Ok(count) => info!(count, "removed the queues of ports that somebody has deleted"),
             Err(error) => warn!("queues without a port can't be removed: {error}"),
         }
-        let with_port: BTreeSet<(&str, &str)> =
-            legs.iter().map(|leg| (leg.sandbox.as_str(), leg.ifname.as_str())).collect();
-        let without_port = leases
-            .iter()
-            .filter(|lease| !with_port.contains(&(lease.container_id.as_str(), lease.ifname.as_str())));
         // After the ports: a link is there before its port.
         match link_names() {
             Ok(links) => {
@@ -69,6 +66,13 @@ impl PodNetwork {
             // As when the agent may open no more files: pods that run must not pay for that.
             Err(error) => warn!("can't tell which pods are wired: {error}"),
         }
+        // Without the ports that have just been removed.
+        let legs = self::legs(&self.ovsdb.replica());
+        let with_port: BTreeSet<(&str, &str)> =
+            legs.iter().map(|leg| (leg.sandbox.as_str(), leg.ifname.as_str())).collect();
+        let without_port = leases
+            .iter()
+            .filter(|lease| !with_port.contains(&(lease.container_id.as_str(), lease.ifname.as_str())));
         let taken: BTreeSet<_> = legs.iter().map(|leg| leg.ip).collect();
         stream::iter(without_port.filter(|lease| !taken.contains(&lease.address)))
             .for_each_concurrent(AT_ONCE, |lease| self.settle_lease(subnet, lease))
@@ -79,14 +83,13 @@ impl PodNetwork {
     /// A port: its veth must be there, and its lease.
     async fn settle_leg(&self, subnet: Ipv4Net, leg: &Leg, leases: &[Lease], links: &BTreeSet<String>) {
         let held = leases.iter().find(|lease| lease.address == leg.ip);
-        let leased =
-            held.is_some_and(|lease| lease.container_id == leg.sandbox && lease.ifname == leg.ifname);
+        let leased = held.is_some_and(|lease| lease.is_of(&leg.sandbox, &leg.ifname));
         let wired = links.contains(&leg.host_veth);
         if leased && wired {
             return;
         }
         let lock = self.lock(&leg.sandbox);
-        let Ok(guard) = lock.try_lock() else { return };
+        let Ok(_guard) = lock.try_lock() else { return };
         if self.leg(&leg.sandbox).as_ref().map(|now| &now.host_veth) != Some(&leg.host_veth) {
             // A DEL came between.
             return;
@@ -104,17 +107,9 @@ impl PodNetwork {
             }
             return;
         }
-        let is_of_it = |lease: &&Lease| lease.container_id == leg.sandbox && lease.ifname == leg.ifname;
-        if let Some(lease) = leases.iter().find(is_of_it).filter(|_| !leased) {
-            // Leases are on the disk before their ports: the port is the older one.
-            warn!(pod = %leg.pod(), port = %leg.ip, lease = %lease.address, "its port is of an earlier address: making it anew");
-            let limits = bandwidth::remove(&self.ovsdb, &leg.host_veth).await;
-            let deleted = self.ports.delete(&leg.host_veth).await;
-            if let Err(error) = limits.and(deleted) {
-                return warn!(pod = %leg.pod(), "{error}");
-            }
-            drop(guard);
-            return self.settle_lease(subnet, lease).await;
+        let of_it = |lease: &&Lease| lease.is_of(&leg.sandbox, &leg.ifname);
+        if let Some(lease) = leases.iter().find(of_it).filter(|_| !leased) {
+            return self.settle_addresses(subnet, leg, lease.address).await;
         }
         let (sandbox, ifname, ip) = (leg.sandbox.clone(), leg.ifname.clone(), leg.ip);
         match self.ipam(subnet, move |ipam| ipam.adopt(&sandbox, &ifname, ip)).await {
@@ -124,6 +119,37 @@ impl PodNetwork {
                 self.repaired(&metrics::LEASE);
             }
             Err(error) => warn!(pod = %leg.pod(), %ip, "its lease can't be written again: {error}"),
+        }
+    }
+
+    /// A port with one address and a lease with another: what the pod itself has tells which of the two is out of date.
+    async fn settle_addresses(&self, subnet: Ipv4Net, leg: &Leg, lease: Ipv4Addr) {
+        let pod = leg.pod();
+        let in_pod = match mac_in_pod(&leg.host_veth).await {
+            Ok(mac) => mac,
+            Err(error) => return warn!(%pod, "can't tell its address: {error}"),
+        };
+        if in_pod == Some(mac(lease)) {
+            warn!(%pod, port = %leg.ip, %lease, "its port is of an earlier address: removing it, to be made anew");
+            let limits = bandwidth::remove(&self.ovsdb, &leg.host_veth).await;
+            if let Err(error) = limits.and(self.ports.delete(&leg.host_veth).await) {
+                warn!(%pod, "{error}");
+            }
+            return;
+        }
+        let (sandbox, ifname, ip) = (leg.sandbox.clone(), leg.ifname.clone(), leg.ip);
+        let written = self
+            .ipam(subnet, move |ipam| {
+                ipam.adopt(&sandbox, &ifname, ip)?;
+                ipam.forget(lease)
+            })
+            .await;
+        match written {
+            Ok(()) => {
+                warn!(%pod, %ip, %lease, "its lease was of another address than the pod has: written again");
+                self.repaired(&metrics::LEASE);
+            }
+            Err(error) => warn!(%pod, %ip, "its lease can't be written again: {error}"),
         }
     }
 

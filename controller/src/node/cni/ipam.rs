@@ -44,7 +44,7 @@ pub struct Lease {
 }
 
 impl Lease {
-    fn is_of(&self, container_id: &str, ifname: &str) -> bool {
+    pub(super) fn is_of(&self, container_id: &str, ifname: &str) -> bool {
         self.container_id == container_id && self.ifname == ifname
     }
 
@@ -365,10 +365,11 @@ impl Ipam {
         Ok(state.leases.values().cloned().collect())
     }
 
-    /// Addresses that pods can have and that are leased, as far as is known without reading the directory.
-    pub fn in_use(&self) -> usize {
-        let state = self.state();
-        self.usable().filter(|address| state.leases.contains_key(address)).count()
+    /// Addresses that pods can have and that are leased, as far as is known without reading the directory; nothing if
+    /// somebody is at work on it, who may have to wait for a disk.
+    pub fn in_use(&self) -> Option<usize> {
+        let state = self.state.try_lock().ok()?;
+        Some(self.usable().filter(|address| state.leases.contains_key(address)).count())
     }
 
     /// Is the address one of this node's subnet?

@@ -54,8 +54,6 @@ pub struct PodNetwork {
     pub(super) ports: PortWriter,
     status: watch::Receiver<Status>,
     pub(super) nudge: Arc<Notify>,
-    /// Told when leases, veths and ports turn out not to agree.
-    pub(in crate::node) disorder: Notify,
     pub(in crate::node) metrics: Metrics,
     lease_dir: PathBuf,
     ipam: Arc<Mutex<Option<Arc<Ipam>>>>,
@@ -104,7 +102,6 @@ impl PodNetwork {
             ovsdb,
             status,
             nudge,
-            disorder: Notify::new(),
             metrics,
             lease_dir: config.lease_dir.join("openshift-sdn"),
             ipam: Arc::default(),
@@ -134,10 +131,11 @@ impl PodNetwork {
         leg.port.is_some_and(|port| self.status.borrow().has_at(&leg.sandbox, port))
     }
 
-    /// Addresses in use, and how many there are.
-    pub(super) fn addresses(&self) -> (usize, usize) {
-        let slot = self.ipam.lock().unwrap_or_else(PoisonError::into_inner);
-        slot.as_ref().map_or((0, 0), |ipam| (ipam.in_use(), ipam.size()))
+    /// Addresses in use, and how many there are; nothing if the lease directory is at work, for which nobody waits here.
+    pub(super) fn addresses(&self) -> Option<(usize, usize)> {
+        let slot = self.ipam.try_lock().ok()?;
+        let ipam = slot.as_ref()?;
+        Some((ipam.in_use()?, ipam.size()))
     }
 
     /// The addresses that are leased to a container.
@@ -386,7 +384,9 @@ impl PodNetwork {
             };
             let done = work(&ipam);
             let gauge = |count| i64::try_from(count).unwrap_or(i64::MAX);
-            metrics.leases.set(gauge(ipam.in_use()));
+            if let Some(in_use) = ipam.in_use() {
+                metrics.leases.set(gauge(in_use));
+            }
             metrics.addresses.set(gauge(ipam.size()));
             done
         });

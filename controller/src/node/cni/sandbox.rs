@@ -314,6 +314,46 @@ pub async fn link_alias(name: &str) -> Result<Option<String>, SandboxError> {
     }))
 }
 
+/// The MAC address of a pod's end of a veth pair, by the name of the host's end: what the pod says of itself. None if the
+/// link is no such one, or gone.
+///
+/// # Errors
+/// [`SandboxError::Step`]: it is not known.
+pub async fn mac_in_pod(host_veth: &str) -> Result<Option<[u8; 6]>, SandboxError> {
+    let name = host_veth.to_owned();
+    let asked = tokio::task::spawn_blocking(move || mac_of_peer(&name)).await;
+    match asked.map_err(|_| SandboxError::lost("ask for the pod's MAC address"))? {
+        Ok(mac) => Ok(mac),
+        Err(Failed { source, .. }) if source.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+        Err(Failed { source, .. }) => {
+            Err(SandboxError::step(format!("ask for the MAC address behind {host_veth}"), source))
+        }
+    }
+}
+
+fn mac_of_peer(host_veth: &str) -> Result<Option<[u8; 6]>, Failed> {
+    let link = |request: RouteNetlinkMessage| -> Result<Option<LinkMessage>, Failed> {
+        Ok(run(vec![route_request(0, request)])?.into_iter().find_map(|answer| match answer {
+            RouteNetlinkMessage::NewLink(link) => Some(link),
+            _ => None,
+        }))
+    };
+    let Some(host) = link(get_link(host_veth))? else { return Ok(None) };
+    let peer = host.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Link(index) => Some(*index),
+        _ => None,
+    });
+    // The number that the node's namespace knows the pod's by.
+    let namespace = host.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::LinkNetNsId(id) => Some(*id),
+        _ => None,
+    });
+    let (Some(peer), Some(namespace)) = (peer, namespace) else { return Ok(None) };
+    let mut there = LinkUnspec::new_with_index(peer).build();
+    there.attributes.push(LinkAttribute::IfNetnsId(namespace));
+    Ok(link(RouteNetlinkMessage::GetLink(there))?.as_ref().and_then(link_mac))
+}
+
 /// Removes a veth pair by the name of the host's end. `false` if there is none. Returns as soon as the pair is gone;
 /// a thread waits the 10 to 40 ms longer that the kernel then needs to clean up.
 ///

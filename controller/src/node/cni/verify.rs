@@ -81,8 +81,9 @@ impl PodNetwork {
                 if impaired { ErrorCode::NOT_AVAILABLE_AND_IMPAIRED } else { ErrorCode::NOT_AVAILABLE };
             return Err(CniError::new(code, missing.join("; ")));
         }
-        let (in_use, size) = self.addresses();
-        if size > 0 && in_use >= size {
+        if let Some((in_use, size)) = self.addresses()
+            && in_use >= size
+        {
             let text = format!("no address is free in the node's subnet: {in_use} of {size} are in use");
             return Err(CniError::new(ErrorCode::NOT_AVAILABLE, text));
         }

@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::LinkAttribute;
@@ -54,9 +54,14 @@ async fn links(tun: String, changed: &Notify) -> io::Result<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn(connection);
     while let Some((message, _)) = events.next().await {
-        let NetlinkPayload::InnerMessage(message) = message.payload else { continue };
         let is_tun = |index| if_nametoindex(tun.as_str()) == Ok(index);
-        let concerns = match &message {
+        let message = match message.payload {
+            NetlinkPayload::InnerMessage(message) => Some(message),
+            // So many that some are lost.
+            NetlinkPayload::Overrun(_) => None,
+            _ => continue,
+        };
+        let concerns = message.is_none_or(|message| match &message {
             // Pods' links come and go all the time.
             RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link) => link
                 .attributes
@@ -71,14 +76,16 @@ async fn links(tun: String, changed: &Notify) -> io::Result<()> {
                 .iter()
                 .any(|attribute| matches!(attribute, RouteAttribute::Oif(to) if is_tun(*to))),
             _ => false,
-        };
+        });
         if concerns {
             sleep(GATHER).await;
+            // What has come meanwhile is looked at together with it.
+            while let Some(Some(_)) = events.next().now_or_never() {}
             debug!("links, addresses or routes have changed");
             changed.notify_one();
         }
     }
-    Ok(())
+    Err(io::Error::other("the kernel's events of links, addresses and routes have ended"))
 }
 
 /// The node's setting `ip_forward`, of which rtnetlink(7) tells as of the configuration of all links at once
@@ -94,7 +101,7 @@ async fn forwarding(changed: &Notify) -> io::Result<()> {
     loop {
         // Each link has a configuration too, and pods' links come and go all the time.
         if events.next().await?.is_none_or(|message| contains(&message, &of_all)) {
-            sleep(GATHER).await;
+            events.gather().await;
             debug!("IPv4 settings of the node have changed");
             changed.notify_one();
         }
@@ -114,7 +121,9 @@ async fn tables(changed: &Notify, others: &Notify) -> io::Result<()> {
             others.notify_one();
         }
         if ours != Some(false) {
-            sleep(GATHER).await;
+            events.gather().await;
+            // Among those that came meanwhile.
+            others.notify_one();
             debug!("the nftables table ip {TABLE} has changed");
             changed.notify_one();
         }
@@ -134,6 +143,12 @@ impl Events {
         socket.socket_mut().bind_auto()?;
         socket.socket_mut().add_membership(group)?;
         Ok(Self(socket))
+    }
+
+    /// Waits for a moment, and passes over what comes meanwhile.
+    async fn gather(&self) {
+        sleep(GATHER).await;
+        while self.next().now_or_never().is_some_and(|more| more.is_ok()) {}
     }
 
     /// The next message, or nothing if there were so many that some are lost.
