@@ -90,8 +90,9 @@ impl PodNetwork {
         }
         let lock = self.lock(&leg.sandbox);
         let Ok(_guard) = lock.try_lock() else { return };
-        if self.leg(&leg.sandbox).as_ref().map(|now| &now.host_veth) != Some(&leg.host_veth) {
-            // A DEL came between.
+        let now = self.leg(&leg.sandbox);
+        if now.is_none_or(|now| (now.host_veth, now.ip) != (leg.host_veth.clone(), leg.ip)) {
+            // A DEL came between, and maybe an ADD after it.
             return;
         }
         if !wired {
@@ -141,7 +142,10 @@ impl PodNetwork {
         let written = self
             .ipam(subnet, move |ipam| {
                 ipam.adopt(&sandbox, &ifname, ip)?;
-                ipam.forget(lease)
+                // Unless it is another's by now.
+                let still =
+                    ipam.leases()?.iter().any(|held| held.address == lease && held.is_of(&sandbox, &ifname));
+                if still { ipam.forget(lease) } else { Ok(()) }
             })
             .await;
         match written {
