@@ -1,7 +1,10 @@
 //! [`Term`]: the time in which one controller allocates.
 
 use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
@@ -158,11 +161,7 @@ impl<'a> Term<'a> {
         let (this, until) = (&*self, began + self.fresh);
         let results: Vec<_> = stream::iter(allocation.changes)
             .map(|change| async move {
-                // Who was asleep for so long may no longer lead, and what it wanted to write may belong to somebody else.
-                if Instant::now() > until {
-                    return None;
-                }
-                let result = write(this.client, state, &change).await;
+                let result = no_later_than(until, write(this.client, state, &change)).await?;
                 if result.is_ok() {
                     info!(object = %change.object, "{change}");
                     this.vitals.changed(&change);
@@ -228,6 +227,19 @@ impl<'a> Term<'a> {
         };
         self.events.publish(&about(state, &change.object), type_, reason, &change.reason).await;
     }
+}
+
+/// Takes no step of `work` after `until`, and then gives back `None`. Who was asleep for so long may no longer lead, and what it
+/// wanted to write may belong to somebody else. A timeout would take one more step, which sends the request if a connection
+/// has come about meanwhile.
+async fn no_later_than<T>(until: Instant, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    poll_fn(
+        |context| {
+            if Instant::now() > until { Poll::Ready(None) } else { work.as_mut().poll(context).map(Some) }
+        },
+    )
+    .await
 }
 
 /// Whether an object is not as it was, so that what was worked out for it does not hold. What can't be created though there is
@@ -347,4 +359,34 @@ pub(super) fn about(state: &ClusterState, object: &ObjectRef) -> ObjectReference
 
 fn request(action: impl Into<String>, source: Error) -> ControllerError {
     ControllerError::Request { action: action.into(), source: Box::new(source) }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_slept_too_long_takes_no_further_step() {
+        let until = Instant::now() + Duration::from_secs(5);
+        let mut sent = 0;
+        let mut asked = async |asleep| {
+            let (answer, connected) = oneshot::channel();
+            let work = no_later_than(until, async {
+                let connected = connected.await;
+                sent += 1;
+                connected
+            });
+            let wake = async {
+                tokio::time::advance(Duration::from_secs(asleep)).await;
+                answer.send(()).is_ok()
+            };
+            tokio::join!(work, wake).0
+        };
+        assert_eq!(asked(5).await, Some(Ok(())), "there is time until the end");
+        assert_eq!(asked(1).await, None, "it has connected, and is too late");
+        assert_eq!(asked(0).await, None, "nor does anything begin");
+        assert_eq!(sent, 1);
+    }
 }
