@@ -32,7 +32,7 @@ use tracing::{debug, info, warn};
 use super::alias::Alias;
 use super::bandwidth;
 use super::ipam::Lease;
-use super::pods::{PodNetwork, host_veth_of};
+use super::pods::{PodNetwork, host_veth_of, step, switch_step};
 use super::sandbox::{self, host_veth_name, link_alias, link_exists, link_names, mac_in_pod};
 use crate::node::ovs::ports::{Leg, legs};
 use crate::node::{cri, metrics};
@@ -292,12 +292,12 @@ impl PodNetwork {
             // Nobody makes flows now that could be waited for; before they are made no request gets an address.
             Some(leg) => {
                 self.forget_port(&leg).await?;
-                self.ports.delete(&leg.host_veth).await.map_err(|error| super::pods::step("port", error))?;
+                self.ports.delete(&leg.host_veth).await.map_err(|error| switch_step("port", error))?;
             }
             None => {}
         }
         // Any that the first request of a sandbox has left; the name says whose it is.
-        sandbox::unwire(&veth).await.map_err(|error| super::pods::step("veth", error))?;
+        sandbox::unwire(&veth).await.map_err(|error| step("veth", error))?;
         self.release(subnet, container_id, ifname).await
     }
 }

@@ -9,7 +9,7 @@ use std::sync::PoisonError;
 use cni_shim::cni::{CniError, ErrorCode};
 use cni_shim::contract::Request;
 
-use super::pods::{PodNetwork, host_veth_of, step};
+use super::pods::{PodNetwork, host_veth_of, switch_step};
 use super::{fault, sandbox};
 use crate::node::ovs::ports::{Leg, pod_ports};
 use crate::view::PodPort;
@@ -60,7 +60,7 @@ impl PodNetwork {
         self.nudge.notify_one();
         let gone = self.timed("delete flows", self.until(|status| !status.has(&leg.sandbox))).await;
         let deleted = self.timed("delete port", self.ports.delete(&leg.host_veth)).await;
-        gone.and(deleted.map_err(|error| step("port", error)))
+        gone.and(deleted.map_err(|error| switch_step("port", error)))
     }
 
     /// The ports of pods that stay.

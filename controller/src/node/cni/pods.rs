@@ -17,8 +17,8 @@ use flowtables::feature::base::gateway;
 use flowtables::feature::pods::mac;
 use ipnet::Ipv4Net;
 use openflow::{MacAddr, OfPort};
-use ovsdb::Client;
 use ovsdb::ovs::{OvsError, PortSpec, PortWriter};
+use ovsdb::{Client, TransactError};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
@@ -296,7 +296,7 @@ impl PodNetwork {
     /// From now on the sandbox's port may be missing.
     pub(super) async fn forget_port(&self, leg: &Leg) -> Result<(), CniError> {
         self.miss_no_more(&leg.sandbox);
-        bandwidth::remove(&self.ovsdb, &leg.host_veth).await.map_err(|error| step("bandwidth", error))
+        bandwidth::remove(&self.ovsdb, &leg.host_veth).await.map_err(|error| switch_step("bandwidth", error))
     }
 
     fn miss_no_more(&self, sandbox: &str) {
@@ -342,7 +342,7 @@ impl PodNetwork {
 
     async fn limit(&self, leg: &Leg, limits: Limits) -> Result<(), CniError> {
         let done = bandwidth::apply(&self.ovsdb, leg, limits).await;
-        done.map_err(|error| step("bandwidth", error))
+        done.map_err(|error| switch_step("bandwidth", error))
     }
 
     pub(super) fn lock(&self, sandbox: &str) -> Arc<tokio::sync::Mutex<()>> {
@@ -454,15 +454,8 @@ impl PodNetwork {
             external_ids: leg.external_ids(),
             ..PortSpec::new(&leg.host_veth)
         };
-        self.ports.ensure(&spec).await.map(|number| OfPort(number.into())).map_err(|error| {
-            let code = match error {
-                OvsError::DatabaseDeadline { .. } | OvsError::SwitchDeadline { .. } => {
-                    ErrorCode::TRY_AGAIN_LATER
-                }
-                _ => ErrorCode::INTERNAL,
-            };
-            CniError::new(code, format!("port: {error}"))
-        })
+        let number = self.ports.ensure(&spec).await.map_err(|error| switch_step("port", error))?;
+        Ok(OfPort(number.into()))
     }
 
     /// A number for a new port: the one that the pod's annotation asks for, or it had before, or the first free one. Flows
@@ -549,6 +542,24 @@ pub(super) fn host_veth_of(leg: Option<&Leg>, container_id: &str, ifname: &str) 
 
 pub(super) fn step(name: &str, error: impl std::fmt::Display) -> CniError {
     CniError::new(ErrorCode::INTERNAL, format!("{name}: {error}"))
+}
+
+/// A step that the switch's database failed: later it may succeed if the database or ovs-vswitchd was away, or somebody deleted
+/// the bridge or the port, which the agent makes anew.
+pub(super) fn switch_step(name: &str, error: OvsError) -> CniError {
+    let passes = match &error {
+        OvsError::DatabaseDeadline { .. }
+        | OvsError::SwitchDeadline { .. }
+        | OvsError::NoBridge(_)
+        | OvsError::NoPort(_)
+        | OvsError::Deleted { .. } => true,
+        OvsError::Transact(error) => {
+            matches!(error, TransactError::NotConnected(_) | TransactError::OutcomeUnknown(_))
+        }
+        _ => false,
+    };
+    let code = if passes { ErrorCode::TRY_AGAIN_LATER } else { ErrorCode::INTERNAL };
+    CniError::new(code, format!("{name}: {error}"))
 }
 
 fn routes(network: &Network) -> Vec<PodRoute> {
