@@ -2,7 +2,8 @@
 //!
 //! Two thirds of an agent without pods is its own code. The start runs much of it that nothing runs again (command line,
 //! YAML or the first lists of the API server, taking over what there is), and the kernel maps 64 KiB around each function that
-//! runs. Some time after the start all of that is given back; what is in use comes again from the page cache, without I/O.
+//! runs. Some time after the start all of that is given back; what is in use comes again from the page cache, or from the disk
+//! where memory is so short that the cache has let go of it.
 
 #![allow(unsafe_code)] // mallopt, malloc_trim and madvise have no safe binding.
 
@@ -38,10 +39,9 @@ pub async fn after_the_start(mut status: watch::Receiver<Status>) {
         return;
     }
     sleep(SETTLED).await;
-    match spawn_blocking(give_back).await {
-        Ok(Ok(bytes)) => debug!(kib = bytes / 1024, "gave back what only the start needed"),
-        Ok(Err(error)) => debug!("what only the start needed stays in memory: {error}"),
-        Err(_) => {}
+    match spawn_blocking(give_back).await.map_err(io::Error::from).flatten() {
+        Ok(bytes) => debug!(kib = bytes / 1024, "gave back what only the start needed"),
+        Err(error) => debug!("what only the start needed stays in memory: {error}"),
     }
 }
 
