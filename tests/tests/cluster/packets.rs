@@ -213,12 +213,11 @@ fn a_new_vnid_takes_effect_without_a_restart(lab: &Lab) -> anyhow::Result<()> {
 pub(crate) struct Pinging(std::process::Child);
 
 impl Pinging {
-    /// Fifty packets a second for `seconds`. Late is not lost: while its database is away a switch in user space stands
-    /// still, for one second or for three (as often as it tries to connect), and then sends on what has come meanwhile. Of
-    /// a hundred a second its sockets would not hold those of three seconds.
-    pub(crate) fn start(lab: &Lab, from: &str, to: &str, seconds: u32) -> anyhow::Result<Self> {
-        let count = (seconds * 50).to_string();
-        let mut ping: Command = lab.inside(from, &["ping", "-q", "-i", "0.02", "-c", &count, "-W", "5", to]);
+    /// `rate` packets a second for `seconds`. Late is not lost.
+    pub(crate) fn start(lab: &Lab, from: &str, to: &str, rate: u32, seconds: u32) -> anyhow::Result<Self> {
+        let (count, interval) = ((seconds * rate).to_string(), (1.0 / f64::from(rate)).to_string());
+        let mut ping: Command =
+            lab.inside(from, &["ping", "-q", "-i", &interval, "-c", &count, "-W", "5", to]);
         Ok(Self(ping.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?))
     }
 
