@@ -403,7 +403,7 @@ impl Agent {
             ports = self.pods.staying();
             inputs = self.inputs(&snapshot, &ports, &known)?;
         }
-        if self.pods.note_ports(&ports) {
+        if self.pods.note_ports(&ports) || self.pods.any_down() {
             self.converge();
         }
         self.findings.want(&inputs);

@@ -100,6 +100,28 @@ fn a_port_deleted_by_hand_is_made_again_with_its_number() -> anyhow::Result<()> 
 }
 
 #[test]
+fn a_link_set_down_by_hand_comes_up_again() -> anyhow::Result<()> {
+    let site = Site::new(2)?;
+    let node = site.lab.netns("node/node1")?;
+    let name = site.columns("name")?.lines().next().context("no port")?.to_owned();
+    let flags = || site.lab.ovs("node1", &["ip", "-o", "link", "show", "dev", &name]);
+    site.lab.ovs("node1", &["ip", "link", "set", "dev", &name, "down"])?;
+    let start = Instant::now();
+    until(SOON, || {
+        ensure!(flags()?.contains(",UP"), "{}", flags()?);
+        Ok(())
+    })?;
+    println!("a link set down by hand: up again within {:.0?}", start.elapsed());
+    site.whole()?;
+    let repairs = "sdn_repairs_total{part=\"links\"}";
+    until(SOON, || {
+        ensure!(metric(&node, repairs)? == 1.0, "not counted");
+        Ok(())
+    })?;
+    site.end()
+}
+
+#[test]
 fn the_bridge_deleted_by_hand_is_made_again_and_pods_are_attached() -> anyhow::Result<()> {
     let site = Site::new(4)?;
     let before = site.ports()?;

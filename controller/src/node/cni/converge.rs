@@ -34,7 +34,7 @@ use super::bandwidth;
 use super::ipam::Lease;
 use super::pods::{PodNetwork, host_veth_of, step, switch_step};
 use super::sandbox::{self, host_veth_name, link_alias, link_exists, link_names, mac_in_pod};
-use crate::node::ovs::ports::{Leg, legs};
+use crate::node::ovs::ports::{Leg, legs, legs_down};
 use crate::node::{cri, metrics};
 
 /// So many sandboxes at a time.
@@ -65,6 +65,9 @@ impl PodNetwork {
             }
             // As when the agent may open no more files: pods that run must not pay for that.
             Err(error) => warn!("can't tell which pods are wired: {error}"),
+        }
+        for leg in legs_down(&self.ovsdb.replica()) {
+            self.bring_up(&leg).await;
         }
         // Without the ports that have just been removed.
         let legs = self::legs(&self.ovsdb.replica());
@@ -120,6 +123,20 @@ impl PodNetwork {
                 self.repaired(&metrics::LEASE);
             }
             Err(error) => warn!(pod = %leg.pod(), %ip, "its lease can't be written again: {error}"),
+        }
+    }
+
+    /// A link that is down: the host's end must not be. The pod's end is the pod's own affair.
+    async fn bring_up(&self, leg: &Leg) {
+        let lock = self.lock(&leg.sandbox);
+        let Ok(_guard) = lock.try_lock() else { return };
+        match sandbox::bring_up_again(&leg.host_veth).await {
+            Ok(false) => {}
+            Ok(true) => {
+                warn!(pod = %leg.pod(), "its link {} was down: brought up", leg.host_veth);
+                self.repaired(&metrics::LINKS);
+            }
+            Err(error) => warn!(pod = %leg.pod(), "{error}"),
         }
     }
 

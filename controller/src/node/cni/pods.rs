@@ -35,7 +35,7 @@ use crate::node::cri::Unknown;
 use crate::node::metrics::{self, Metrics, Part, Step};
 use crate::node::netns::NetNs;
 use crate::node::ovs::bridge::BRIDGE;
-use crate::node::ovs::ports::{Leg, first_free, is_free, leg, legs};
+use crate::node::ovs::ports::{Leg, first_free, is_free, leg, legs, legs_down};
 use crate::node::status::{Network, Status};
 use crate::view::{PodPort, annotated_port, vnid_of};
 
@@ -179,6 +179,11 @@ impl PodNetwork {
         let missing = last.keys().any(|sandbox| !there.contains(sandbox.as_str()));
         last.extend(ports.iter().map(|port| (port.sandbox.clone(), port.port)));
         missing
+    }
+
+    /// Whether the link of some pod is down. That may be the pod's own doing.
+    pub(in crate::node) fn any_down(&self) -> bool {
+        legs_down(&self.ovsdb.replica()).next().is_some()
     }
 
     /// CNI ADD: wires the pod and answers once the switch has confirmed its flows.

@@ -20,7 +20,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use ipnet::Ipv4Net;
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
+use netlink_packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::route::{RouteMessage, RouteMetric, RouteProtocol, RouteScope};
 use nix::errno::Errno;
 use nix::libc;
@@ -289,27 +289,55 @@ pub fn link_names() -> Result<BTreeSet<String>, SandboxError> {
 /// # Errors
 /// [`SandboxError::Step`]: it is not known.
 pub async fn link_alias(name: &str) -> Result<Option<String>, SandboxError> {
+    let alias = |attribute| match attribute {
+        LinkAttribute::IfAlias(alias) if !alias.is_empty() => Some(alias),
+        _ => None,
+    };
+    Ok(host_link(name).await?.and_then(|link| link.attributes.into_iter().find_map(alias)))
+}
+
+/// Whether a link of the node is set up, whatever its other end is; `None` if there is no such link.
+///
+/// # Errors
+/// [`SandboxError::Step`]: it is not known.
+pub async fn is_up(name: &str) -> Result<Option<bool>, SandboxError> {
+    Ok(host_link(name).await?.map(|link| link.header.flags.contains(LinkFlags::Up)))
+}
+
+/// Sets up a link of the node that somebody has set down. Tells whether it was.
+///
+/// # Errors
+/// [`SandboxError::Step`].
+pub async fn bring_up_again(name: &str) -> Result<bool, SandboxError> {
+    if is_up(name).await? != Some(false) {
+        return Ok(false);
+    }
+    let up = RouteNetlinkMessage::SetLink(LinkUnspec::new_with_name(name).up().build());
+    let set = tokio::task::spawn_blocking(move || run(vec![route_request(0, up)])).await;
+    set.map_err(|_| SandboxError::lost("bring up a link"))?
+        .map_err(|Failed { source, .. }| SandboxError::step(format!("bring up {name}"), source))?;
+    Ok(true)
+}
+
+/// What the kernel tells of a link of the node.
+async fn host_link(name: &str) -> Result<Option<LinkMessage>, SandboxError> {
     // For most there is none, which is known without the lock that the kernel has for links.
     if !link_exists(name)? {
         return Ok(None);
     }
     let link = name.to_owned();
-    let asked = tokio::task::spawn_blocking(move || run(vec![route_request(0, get_link(&link))])).await;
-    let answers = match asked.map_err(|_| SandboxError::lost("read a link's alias"))? {
-        Ok(answers) => answers,
+    let asked = tokio::task::spawn_blocking(move || ask_link(get_link(&link))).await;
+    match asked.map_err(|_| SandboxError::lost("read a link"))? {
+        Ok(link) => Ok(link),
         // It has gone since.
-        Err(Failed { source, .. }) if source.raw_os_error() == Some(libc::ENODEV) => return Ok(None),
-        Err(Failed { source, .. }) => {
-            return Err(SandboxError::step(format!("read the alias of {name}"), source));
-        }
-    };
-    Ok(answers.into_iter().find_map(|answer| match answer {
-        RouteNetlinkMessage::NewLink(link) => {
-            link.attributes.into_iter().find_map(|attribute| match attribute {
-                LinkAttribute::IfAlias(alias) if !alias.is_empty() => Some(alias),
-                _ => None,
-            })
-        }
+        Err(Failed { source, .. }) if source.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+        Err(Failed { source, .. }) => Err(SandboxError::step(format!("read the link {name}"), source)),
+    }
+}
+
+fn ask_link(request: RouteNetlinkMessage) -> Result<Option<LinkMessage>, Failed> {
+    Ok(run(vec![route_request(0, request)])?.into_iter().find_map(|answer| match answer {
+        RouteNetlinkMessage::NewLink(link) => Some(link),
         _ => None,
     }))
 }
@@ -332,13 +360,7 @@ pub async fn mac_in_pod(host_veth: &str) -> Result<Option<[u8; 6]>, SandboxError
 }
 
 fn mac_of_peer(host_veth: &str) -> Result<Option<[u8; 6]>, Failed> {
-    let link = |request: RouteNetlinkMessage| -> Result<Option<LinkMessage>, Failed> {
-        Ok(run(vec![route_request(0, request)])?.into_iter().find_map(|answer| match answer {
-            RouteNetlinkMessage::NewLink(link) => Some(link),
-            _ => None,
-        }))
-    };
-    let Some(host) = link(get_link(host_veth))? else { return Ok(None) };
+    let Some(host) = ask_link(get_link(host_veth))? else { return Ok(None) };
     let peer = host.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::Link(index) => Some(*index),
         _ => None,
@@ -351,7 +373,7 @@ fn mac_of_peer(host_veth: &str) -> Result<Option<[u8; 6]>, Failed> {
     let (Some(peer), Some(namespace)) = (peer, namespace) else { return Ok(None) };
     let mut there = LinkUnspec::new_with_index(peer).build();
     there.attributes.push(LinkAttribute::IfNetnsId(namespace));
-    Ok(link(RouteNetlinkMessage::GetLink(there))?.as_ref().and_then(link_mac))
+    Ok(ask_link(RouteNetlinkMessage::GetLink(there))?.as_ref().and_then(link_mac))
 }
 
 /// Removes a veth pair by the name of the host's end. `false` if there is none. Returns as soon as the pair is gone;

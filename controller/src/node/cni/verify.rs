@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use openflow::MacAddr;
 
 use super::pods::{PodNetwork, step};
-use super::sandbox::link_exists;
+use super::sandbox::is_up;
 use crate::node::netns::{self, NetNs};
 use crate::node::ovs::ports::Leg;
 
@@ -40,8 +40,10 @@ impl PodNetwork {
         if leg.port.is_none() {
             differences.push(format!("port {} has no OpenFlow number", leg.host_veth));
         }
-        if !link_exists(&leg.host_veth).map_err(|error| step("veth", error))? {
-            differences.push(format!("there is no link {}", leg.host_veth));
+        match is_up(&leg.host_veth).await.map_err(|error| step("veth", error))? {
+            None => differences.push(format!("there is no link {}", leg.host_veth)),
+            Some(false) => differences.push(format!("the link {} is down", leg.host_veth)),
+            Some(true) => {}
         }
         let leases = self.leases_of(id).await?;
         if !leases.contains(&leg.ip) {

@@ -108,6 +108,13 @@ pub fn legs(replica: &Replica) -> Vec<Leg> {
     legs
 }
 
+/// The legs whose link the switch finds down, at either end (ovs-vswitchd.conf.db(5), Interface, `link_state`).
+pub fn legs_down(replica: &Replica) -> impl Iterator<Item = Leg> {
+    interface_rows(replica, BRIDGE)
+        .filter(|row| row.str("link_state") == Some("down"))
+        .filter_map(|row| Leg::of(row))
+}
+
 /// The leg of a sandbox.
 #[must_use]
 pub fn leg(replica: &Replica, sandbox: &str) -> Option<Leg> {
