@@ -242,7 +242,25 @@ impl PodNetwork {
         // What was there before is not this call's to take back.
         undo.leased = (!was_leased).then_some(network.local_subnet);
         fault::point("add:leased")?;
+        // Only the answer waits for the disk.
+        let persist = self.ipam(network.local_subnet, move |ipam| ipam.persist(ip));
+        let (plugged, persisted) =
+            tokio::join!(self.plug(attachment, network, netns, limits, ip, undo), persist);
+        let answer = plugged?;
+        persisted?;
+        Ok(answer)
+    }
 
+    /// Wires a pod that has its address, and has the switch lead to it.
+    async fn plug(
+        &self,
+        attachment: &Attachment,
+        network: &Network,
+        netns: NetNs,
+        limits: Limits,
+        ip: Ipv4Addr,
+        undo: &mut Undo<'_>,
+    ) -> Result<Vec<u8>, CniError> {
         let host_veth = host_veth_name(&attachment.container_id, &attachment.ifname);
         let address =
             Ipv4Net::new(ip, network.local_subnet.prefix_len()).map_err(|error| step("address", error))?;
@@ -259,13 +277,9 @@ impl PodNetwork {
             userspace_datapath: self.datapath_is_userspace,
             alias: attachment.alias().text(),
         };
-        // It undoes itself, and a veth that was there before is not this call's to remove. The disk is waited for meanwhile.
-        let wire = self.timed("veth", sandbox::wire(&spec));
-        let persist = self.ipam(network.local_subnet, move |ipam| ipam.persist(ip));
-        let (wired, persisted) = tokio::join!(wire, persist);
-        let wired = wired.map_err(|error| step("veth", error))?;
+        // It undoes itself, and a veth that was there before is not this call's to remove.
+        let wired = self.timed("veth", sandbox::wire(&spec)).await.map_err(|error| step("veth", error))?;
         undo.veth = Some(host_veth.clone());
-        persisted?;
         fault::point("add:named")?;
 
         let leg = Leg {
