@@ -25,3 +25,5 @@ mod lifecycle;
 mod soak;
 #[path = "node/takeover.rs"]
 mod takeover;
+#[path = "node/trouble.rs"]
+mod trouble;

@@ -132,7 +132,6 @@ pub async fn run(
     let mut agent = Agent {
         host_changed,
         pods: Arc::clone(&pods),
-        converging: JoinSet::new(),
         state: source.watch(),
         syncer: Syncer::new(&config.ovs_dir),
         findings: Findings::start(config.resolv_conf.clone(), &findings::known(&ovsdb.replica())),
@@ -155,15 +154,21 @@ pub async fn run(
         () = first => {}
         () = &mut shutdown => return Ok(()),
     }
+    let (together, links, known) = (Arc::clone(&pods), Arc::clone(&pods), Arc::clone(&pods));
+    let told = agent.status.clone();
+    watching.spawn(async move { together.keep_together(told).await });
+    watching.spawn(async move { links.keep_links_up().await });
+    watching.spawn(async move { known.keep_what_is_known().await });
     let server = server::Server::bind(claim)?;
     if let Some(directory) = &agent.config.cni_conf_dir {
         conflist::write(directory, &agent.config.cni_bin_dir, &agent.config.cni_socket)?;
     }
     agent.status.send_modify(|status| status.serving = true);
     info!(node = %agent.config.node, socket = %agent.config.cni_socket.display(), "ready");
+    let serving = agent.status.clone();
     tokio::select! {
         () = agent.run() => {}
-        () = server.serve(pods) => {}
+        () = server.serve(pods, serving) => {}
         () = &mut shutdown => info!("stopping; ports and flows stay as they are"),
     }
     Ok(())
@@ -210,8 +215,6 @@ impl Backoff {
 struct Agent {
     config: Config,
     pods: Arc<PodNetwork>,
-    /// Leases, veths and ports being brought together; at most one at a time.
-    converging: JoinSet<()>,
     state: watch::Receiver<Arc<Snapshot>>,
     ovsdb: Client,
     syncer: Syncer,
@@ -264,7 +267,6 @@ impl Agent {
         ovsdb.borrow_and_update();
         if Instant::now() >= self.look_again {
             self.look_again = Instant::now() + RESYNC;
-            self.converge();
             self.syncer.expire();
             self.host = None;
         }
@@ -303,7 +305,7 @@ impl Agent {
                     sleep_until(again).await;
                 } else if self.pods.any_unnamed() {
                     // The pod that it belongs to may be known by now.
-                    self.converge();
+                    self.pods.look();
                 }
             }
             _ = ovsdb.changed() => {}
@@ -329,21 +331,6 @@ impl Agent {
             () = sleep_until(again) => {}
         }
         false
-    }
-
-    /// Has leases, veths and ports brought together, in the background: that waits for Open vSwitch.
-    fn converge(&mut self) {
-        while self.converging.try_join_next().is_some() {}
-        let network = self.status.borrow().network.clone();
-        if let Some(network) = network
-            && self.converging.is_empty()
-        {
-            let pods = Arc::clone(&self.pods);
-            self.converging.spawn(async move {
-                pods.converge(network.local_subnet).await;
-                pods.remove_unknown(network.local_subnet).await;
-            });
-        }
     }
 
     /// Takes down which connections there are.
@@ -403,8 +390,8 @@ impl Agent {
             ports = self.pods.staying();
             inputs = self.inputs(&snapshot, &ports, &known)?;
         }
-        if self.pods.note_ports(&ports) || self.pods.any_down() {
-            self.converge();
+        if self.pods.note_ports(&ports) {
+            self.pods.look();
         }
         self.findings.want(&inputs);
         // Before the flows: whoever compares them with what they should be reads it there.

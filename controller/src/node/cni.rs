@@ -2,6 +2,7 @@
 
 mod again;
 pub mod alias;
+mod background;
 mod bandwidth;
 pub mod conflist;
 mod converge;

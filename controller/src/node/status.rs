@@ -28,6 +28,8 @@ pub struct Status {
     pub openflow: bool,
     /// The CNI socket is open.
     pub serving: bool,
+    /// Why no pod can be leased an address, but that all are in use.
+    pub lease_problem: Option<String>,
     /// What new pods are wired for.
     pub network: Option<Arc<Network>>,
     /// The pods' legs that the switch has confirmed the flows of.
@@ -90,7 +92,7 @@ impl Status {
 
     /// What readiness consists of, in the order in which a start goes through it.
     #[must_use]
-    pub fn checks(&self) -> [Check; 5] {
+    pub fn checks(&self) -> [Check; 6] {
         let flows = match (&self.problem, self.ready) {
             (Some(problem), _) => Some(problem.clone()),
             (None, true) => None,
@@ -101,7 +103,12 @@ impl Status {
             Check::new("ovsdb", self.ovsdb, "no connection to ovsdb-server: is it running?"),
             Check::new("openflow", self.openflow, NO_OPENFLOW),
             Check { name: "flows", missing: flows },
-            Check::new("cni", self.serving, "the CNI socket is not open yet: the first flows come before it"),
+            Check::new(
+                "cni",
+                self.serving,
+                "the CNI socket is not open: it is opened after the first flows, and again if it is removed",
+            ),
+            Check { name: "leases", missing: self.lease_problem.clone() },
         ]
     }
 
@@ -134,7 +141,8 @@ mod tests {
             ("openflow", Status { openflow: false, ..good.clone() }),
             ("flows", Status { problem: Some("x".to_owned()), ..good.clone() }),
             ("flows", Status { ready: false, ..good.clone() }),
-            ("cni", Status { serving: false, ..good }),
+            ("cni", Status { serving: false, ..good.clone() }),
+            ("leases", Status { lease_problem: Some("x".to_owned()), ..good }),
         ];
         for (name, status) in spoilt {
             let failing: Vec<_> = status

@@ -1,8 +1,10 @@
 //! What others do to Open vSwitch: ports and bridges deleted, options changed, databases lost.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use controller::node::cni::sandbox::host_veth_name;
 use tests::cni::{Sandbox, error_of, leases, nothing_is_left, socket, write_pod};
 use tests::http::metric;
 use tests::{Lab, Paused, daemon, run, until};
@@ -113,11 +115,30 @@ fn a_link_set_down_by_hand_comes_up_again() -> anyhow::Result<()> {
     })?;
     println!("a link set down by hand: up again within {:.0?}", start.elapsed());
     site.whole()?;
-    let repairs = "sdn_repairs_total{part=\"links\"}";
+    let repairs = |count: f64| {
+        until(SOON, || {
+            ensure!(metric(&node, "sdn_repairs_total{part=\"links\"}")? == count, "not counted");
+            Ok(())
+        })
+    };
+    repairs(1.0)?;
+    // Of a link whose other end was down before the switch tells nothing new.
+    let pod =
+        site.pods.iter().find(|pod| host_veth_name(&pod.container_id, "eth0") == name).context("no pod")?;
+    let pods_end =
+        |state: &str| run(Command::new("ip").args(["-n", pod.netns_name(), "link", "set", "eth0", state]));
+    pods_end("down")?;
+    let link_state = || site.vsctl(&format!("get Interface {name} link_state"));
     until(SOON, || {
-        ensure!(metric(&node, repairs)? == 1.0, "not counted");
+        ensure!(link_state()?.trim() == "down", "{}", link_state()?);
         Ok(())
     })?;
+    site.lab.ovs("node1", &["ip", "link", "set", "dev", &name, "down"])?;
+    until(SOON, || {
+        ensure!(flags()?.contains(",UP"), "{}", flags()?);
+        Ok(())
+    })?;
+    repairs(2.0)?;
     site.end()
 }
 

@@ -71,7 +71,8 @@ pub(super) struct Term<'a> {
     version: Option<String>,
     refusals: Refusals,
     identity: &'a str,
-    /// How long after a round has begun it may still write: no longer than the Lease lasts.
+    /// How long after a round has begun it may still write: no longer than a whole term of the Lease. That is no proof that it
+    /// still leads, for which the reservations are.
     fresh: Duration,
 }
 

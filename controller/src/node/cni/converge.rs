@@ -16,7 +16,7 @@
 //!
 //! A sandbox that a CNI request is at work on is left to the request.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::PoisonError;
 
@@ -34,7 +34,7 @@ use super::bandwidth;
 use super::ipam::Lease;
 use super::pods::{PodNetwork, host_veth_of, step, switch_step};
 use super::sandbox::{self, host_veth_name, link_alias, link_exists, link_names, mac_in_pod};
-use crate::node::ovs::ports::{Leg, legs, legs_down};
+use crate::node::ovs::ports::{Leg, legs};
 use crate::node::{cri, metrics};
 
 /// So many sandboxes at a time.
@@ -43,7 +43,7 @@ const AT_ONCE: usize = 32;
 impl PodNetwork {
     /// Brings leases, veths and ports together. Failures are logged; the next call tries again.
     pub async fn converge(&self, subnet: Ipv4Net) {
-        let leases = match self.ipam(subnet, |ipam| ipam.leases()).await {
+        let mut leases = match self.ipam(subnet, |ipam| ipam.leases()).await {
             Ok(leases) => leases,
             Err(error) => {
                 warn!("can't compare the leases with the ports: {error}");
@@ -57,6 +57,7 @@ impl PodNetwork {
             Ok(count) => info!(count, "removed the queues of ports that somebody has deleted"),
             Err(error) => warn!("queues without a port can't be removed: {error}"),
         }
+        self.settle_second_leases(subnet, &legs, &mut leases).await;
         // After the ports: a link is there before its port.
         match link_names() {
             Ok(links) => {
@@ -65,9 +66,6 @@ impl PodNetwork {
             }
             // As when the agent may open no more files: pods that run must not pay for that.
             Err(error) => warn!("can't tell which pods are wired: {error}"),
-        }
-        for leg in legs_down(&self.ovsdb.replica()) {
-            self.bring_up(&leg).await;
         }
         // Without the ports that have just been removed.
         let legs = self::legs(&self.ovsdb.replica());
@@ -126,17 +124,33 @@ impl PodNetwork {
         }
     }
 
-    /// A link that is down: the host's end must not be. The pod's end is the pod's own affair.
-    async fn bring_up(&self, leg: &Leg) {
-        let lock = self.lock(&leg.sandbox);
-        let Ok(_guard) = lock.try_lock() else { return };
-        match sandbox::bring_up_again(&leg.host_veth).await {
-            Ok(false) => {}
-            Ok(true) => {
-                warn!(pod = %leg.pod(), "its link {} was down: brought up", leg.host_veth);
-                self.repaired(&metrics::LINKS);
+    /// Leases of interfaces that have another one, which the port says is theirs: files that name the wrong container. Whose
+    /// the address really is gets it in turn.
+    async fn settle_second_leases(&self, subnet: Ipv4Net, legs: &[Leg], leases: &mut Vec<Lease>) {
+        for second in second_leases(legs, leases) {
+            let lock = self.lock(&second.container_id);
+            let Ok(_guard) = lock.try_lock() else { continue };
+            // Once more, now that no request is at work on it.
+            let (leg, lease) = (self.leg(&second.container_id), second.clone());
+            let forgotten = self
+                .ipam(subnet, move |ipam| {
+                    let still = second_leases(leg.as_slice(), &ipam.leases()?).contains(&lease);
+                    if still {
+                        ipam.forget(lease.address)?;
+                    }
+                    Ok(still)
+                })
+                .await;
+            let Lease { address, container_id, .. } = &second;
+            match forgotten {
+                Ok(false) => {}
+                Ok(true) => {
+                    warn!(%address, sandbox = container_id, "its lease file names a pod with another address: removed");
+                    self.repaired(&metrics::LEASE);
+                    leases.retain(|lease| *lease != second);
+                }
+                Err(error) => warn!(%address, "{error}"),
             }
-            Err(error) => warn!(pod = %leg.pod(), "{error}"),
         }
     }
 
@@ -317,4 +331,18 @@ impl PodNetwork {
         sandbox::unwire(&veth).await.map_err(|error| step("veth", error))?;
         self.release(subnet, container_id, ifname).await
     }
+}
+
+/// The leases of interfaces whose port has another address, which is leased to them too.
+fn second_leases(legs: &[Leg], leases: &[Lease]) -> Vec<Lease> {
+    let ports: BTreeMap<(&str, &str), Ipv4Addr> =
+        legs.iter().map(|leg| ((leg.sandbox.as_str(), leg.ifname.as_str()), leg.ip)).collect();
+    let is_second = |lease: &&Lease| {
+        let port = ports.get(&(lease.container_id.as_str(), lease.ifname.as_str()));
+        port.is_some_and(|ip| {
+            let own = |other: &Lease| other.address == *ip && other.is_of(&lease.container_id, &lease.ifname);
+            *ip != lease.address && leases.iter().any(own)
+        })
+    };
+    leases.iter().filter(is_second).cloned().collect()
 }

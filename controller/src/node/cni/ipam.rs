@@ -22,7 +22,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use cni_shim::cni::{CniError, validate};
 use ipnet::Ipv4Net;
+use nix::errno::Errno;
 use nix::libc;
+use nix::sys::statvfs::statvfs;
+use nix::unistd::{AccessFlags, access};
 use tracing::warn;
 
 /// The interface of a lease that names none: the replaced system leased for no other.
@@ -169,7 +172,7 @@ impl Stamp {
 
 impl Ipam {
     /// Opens the lease directory, and makes it if it isn't there. Files that are no leases are left alone; an empty
-    /// one is what a power failure left of a lease that nobody had heard of yet, and is removed.
+    /// one is what a power failure left of a lease that no ADD had answered with yet, and is removed.
     ///
     /// # Errors
     /// [`IpamError::TooSmall`], [`IpamError::Io`].
@@ -281,6 +284,24 @@ impl Ipam {
             .and_then(|file| file.sync_all())
             .map_err(io_error("write", &path))?;
         self.sync()
+    }
+
+    /// Whether a lease could be written now: the directory is there or can be made, and the disk has room.
+    ///
+    /// # Errors
+    /// [`IpamError::Io`]: what an [`allocate`](Self::allocate) would meet.
+    pub fn writable(&self) -> Result<(), IpamError> {
+        let failed = |errno: Errno| io_error("write to", &self.dir)(errno.into());
+        match access(&self.dir, AccessFlags::W_OK | AccessFlags::X_OK) {
+            Err(Errno::ENOENT) => {
+                self.lock()?;
+            }
+            answer => answer.map_err(failed)?,
+        }
+        let room = statvfs(&self.dir).map_err(failed)?;
+        // Some filesystems make inodes as they go, and count none.
+        let no_inodes = room.files() > 0 && room.files_free() == 0;
+        if room.blocks_free() == 0 || no_inodes { Err(failed(Errno::ENOSPC)) } else { Ok(()) }
     }
 
     /// Whether an interface of a container has a lease, as far as is known without reading the directory.

@@ -3,7 +3,7 @@
 //! The steps of ADD are lease, veth, port, flows; whatever fails, the steps before are undone, so that the
 //! runtime may simply try again.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -35,7 +35,7 @@ use crate::node::cri::Unknown;
 use crate::node::metrics::{self, Metrics, Part, Step};
 use crate::node::netns::NetNs;
 use crate::node::ovs::bridge::BRIDGE;
-use crate::node::ovs::ports::{Leg, first_free, is_free, leg, legs, legs_down};
+use crate::node::ovs::ports::{Leg, first_free, is_free, leg, legs};
 use crate::node::status::{Network, Status};
 use crate::view::{PodPort, annotated_port, vnid_of};
 
@@ -64,6 +64,8 @@ pub struct PodNetwork {
     sandboxes: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
     /// Port numbers given to ports that are being made.
     reserved: Mutex<BTreeSet<OfPort>>,
+    /// Addresses given to pods that have no port yet: the lease directory may be removed meanwhile.
+    given: Arc<Mutex<BTreeMap<Ipv4Addr, Lease>>>,
     /// The number that each sandbox's port had last: one that is lost gets it again.
     last_ports: Mutex<HashMap<String, OfPort>>,
     /// Sandboxes that a DEL is at work on: the pipeline leads nothing to and from their ports any more.
@@ -72,6 +74,8 @@ pub struct PodNetwork {
     pods_are_known: bool,
     /// Where the container runtime is asked.
     pub(super) cri_socket: Option<PathBuf>,
+    /// Somebody has found that leases, veths and ports may not go together.
+    pub(super) look: Notify,
     /// Sandboxes that the runtime did not know when it was asked.
     pub(super) unknown: Mutex<Unknown>,
 }
@@ -109,10 +113,12 @@ impl PodNetwork {
             node: config.node.clone(),
             sandboxes: Mutex::default(),
             reserved: Mutex::default(),
+            given: Arc::default(),
             last_ports: Mutex::default(),
             leaving: Mutex::default(),
             pods_are_known: config.pods_are_known,
             cri_socket: config.cri_socket.clone(),
+            look: Notify::new(),
             unknown: Mutex::default(),
         }
     }
@@ -181,11 +187,6 @@ impl PodNetwork {
         missing
     }
 
-    /// Whether the link of some pod is down. That may be the pod's own doing.
-    pub(in crate::node) fn any_down(&self) -> bool {
-        legs_down(&self.ovsdb.replica()).next().is_some()
-    }
-
     /// CNI ADD: wires the pod and answers once the switch has confirmed its flows.
     ///
     /// # Errors
@@ -229,16 +230,21 @@ impl PodNetwork {
         undo: &mut Undo<'_>,
     ) -> Result<Vec<u8>, CniError> {
         let (container_id, ifname) = (attachment.container_id.clone(), attachment.ifname.clone());
-        let (wanted, replica) = (attachment.args.ip, self.ovsdb.replica());
+        let (wanted, replica, given) = (attachment.args.ip, self.ovsdb.replica(), Arc::clone(&self.given));
         let lease = self.ipam(network.local_subnet, move |ipam| {
+            let mut given = given.lock().unwrap_or_else(PoisonError::into_inner);
             let was_leased = ipam.is_leased(&container_id, &ifname);
             // A lease file that somebody has removed is written again within the half minute, and until then too the pod runs.
             let others = legs(&replica).into_iter().filter(|leg| leg.sandbox != container_id);
             let lease = |leg: Leg| Lease { address: leg.ip, container_id: leg.sandbox, ifname: leg.ifname };
-            let others = others.map(|leg| (leg.ip, lease(leg))).collect();
-            ipam.allocate(&container_id, &ifname, wanted, &others).map(|ip| (ip, was_leased))
+            let others = others.map(|leg| (leg.ip, lease(leg))).chain(given.clone()).collect();
+            let address = ipam.allocate(&container_id, &ifname, wanted, &others)?;
+            given.insert(address, Lease { address, container_id, ifname });
+            Ok((address, was_leased))
         });
-        let (ip, was_leased) = self.timed("lease", lease).await?;
+        // Some address may be held for nobody, or the disk be in trouble.
+        let (ip, was_leased) = self.timed("lease", lease).await.inspect_err(|_| self.look())?;
+        let _given = Given { pods: self, ip };
         // What was there before is not this call's to take back.
         undo.leased = (!was_leased).then_some(network.local_subnet);
         fault::point("add:leased")?;
@@ -410,7 +416,17 @@ impl PodNetwork {
             done
         });
         let done = done.await.map_err(|error| step("address", error))?;
-        done.map_err(|error| step("address", error))
+        done.map_err(|error| {
+            let passes = matches!(error, IpamError::Io { .. } | IpamError::Exhausted { .. });
+            let code = if passes { ErrorCode::TRY_AGAIN_LATER } else { ErrorCode::INTERNAL };
+            CniError::new(code, format!("address: {error}"))
+        })
+    }
+
+    /// Why no lease can be written, if so.
+    pub(super) async fn lease_problem(&self) -> Option<String> {
+        let network = self.current_status().network?;
+        self.ipam(network.local_subnet, |ipam| ipam.writable()).await.err().map(|error| error.msg)
     }
 
     pub(super) async fn release(
@@ -550,6 +566,18 @@ impl Attachment {
             name: name.to_owned(),
             args,
         })
+    }
+}
+
+/// An address that is given to a pod which has no port yet, for as long as this lives.
+struct Given<'a> {
+    pods: &'a PodNetwork,
+    ip: Ipv4Addr,
+}
+
+impl Drop for Given<'_> {
+    fn drop(&mut self) {
+        self.pods.given.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.ip);
     }
 }
 

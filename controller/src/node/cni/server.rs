@@ -12,11 +12,13 @@ use cni_shim::cni::{CniError, Command, ErrorCode};
 use cni_shim::contract::{self, ContractError, PREFIX, Request, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::pods::PodNetwork;
 use crate::node::metrics::{self, Verb};
+use crate::node::status::Status;
 
 /// How long a plugin may take to send its request. It has it in hand when it connects.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
@@ -92,7 +94,7 @@ impl Server {
     }
 
     /// Serves requests, each in a task of its own: a request that waits holds up no other.
-    pub async fn serve(mut self, pods: Arc<PodNetwork>) {
+    pub async fn serve(mut self, pods: Arc<PodNetwork>, status: watch::Sender<Status>) {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -107,23 +109,30 @@ impl Server {
                         tokio::time::sleep(Duration::from_millis(100)).await;
                     }
                 },
-                _ = look.tick() => self.look(),
+                _ = look.tick() => {
+                    let is_open = self.look();
+                    status.send_if_modified(|status| std::mem::replace(&mut status.serving, is_open) != is_open);
+                }
             }
         }
     }
 
-    /// Opens the socket again if its file has gone, or is another's.
-    fn look(&mut self) {
+    /// Opens the socket again if its file has gone, or is another's. Tells whether it is open.
+    fn look(&mut self) -> bool {
         let path = &self.claim.path;
         if fs::symlink_metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == self.file) {
-            return;
+            return true;
         }
         match listen(path) {
             Ok((listener, file)) => {
                 warn!(socket = %path.display(), "somebody had removed the CNI socket: opened again");
                 (self.listener, self.file) = (listener, file);
+                true
             }
-            Err(error) => warn!("somebody has removed the CNI socket: {error}"),
+            Err(error) => {
+                warn!("somebody has removed the CNI socket: {error}");
+                false
+            }
         }
     }
 }
