@@ -23,6 +23,12 @@ pub(crate) struct Ovs {
 /// A child process that ends with its owner, and with the test's process whatever becomes of that.
 struct Daemon(Child);
 
+impl Daemon {
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.0.id().cast_signed()), signal).unwrap();
+    }
+}
+
 impl Drop for Daemon {
     fn drop(&mut self) {
         let _ = self.0.kill();
@@ -210,8 +216,16 @@ impl Ovs {
     }
 
     pub(crate) fn signal_server(&self, signal: Signal) {
-        let Daemon(child) = self.server.as_ref().unwrap();
-        kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
+        self.server.as_ref().unwrap().signal(signal);
+    }
+
+    pub(crate) fn signal_switch(&self, signal: Signal) {
+        self.switch.as_ref().unwrap().signal(signal);
+    }
+
+    /// The log of the switch.
+    pub(crate) fn switch_says(&self) -> String {
+        std::fs::read_to_string(self.path("ovs-vswitchd.log")).unwrap()
     }
 
     /// As by SIGKILL.

@@ -1,8 +1,9 @@
-//! Ports of many callers in one transaction, and what is wrong with one of them no other's business.
+//! Ports of many callers in one transaction, and what is wrong with one of them no other's business; names that come again.
 
 use std::collections::BTreeSet;
 
-use ovsdb::ovs::{OvsError, PortSpec, PortWriter};
+use nix::sys::signal::Signal;
+use ovsdb::ovs::{DEADLINE, OvsError, PortSpec, PortWriter};
 use ovsdb::{Client, Endpoint};
 use tokio::task::JoinHandle;
 
@@ -31,6 +32,10 @@ impl Busy {
         let endpoint = Endpoint::Unix(ovs.path("proxy.sock"));
         let client = Client::connect(&endpoint, "Open_vSwitch", ovsdb::ovs::monitored()).await.unwrap();
         let writer = PortWriter::new(client.clone(), "br0");
+        // Asks the switch whether it has carried out what was deleted before there was this writer.
+        soon(ensure(&writer, PortSpec::new("zeroth"))).await.unwrap().unwrap();
+        ovs.vsctl(["del-port", "br0", "zeroth"]);
+        eventually(&client, |replica| replica.named("Port", "zeroth").is_none().then_some(())).await;
         proxy.hold();
         let first = ensure(&writer, PortSpec::new("first"));
         soon(proxy.transaction_sent()).await;
@@ -47,11 +52,15 @@ fn ensure(writer: &PortWriter, spec: PortSpec) -> Ensured {
     tokio::spawn(async move { writer.ensure(&spec).await })
 }
 
-/// How many ports each transaction made on br0, in their order.
+/// How many ports each transaction made on br0, in their order, after the first one's.
 fn made(ovs: &Ovs) -> Vec<usize> {
     let log = ovs.run("ovsdb-tool", ["-m", "show-log", "conf.db"]);
     let records = log.split("record ").filter(|record| !record.contains("ovs-vsctl"));
-    records.map(|record| record.matches("table Port insert row").count()).filter(|ports| *ports > 0).collect()
+    records
+        .map(|record| record.matches("table Port insert row").count())
+        .filter(|ports| *ports > 0)
+        .skip(1)
+        .collect()
 }
 
 #[tokio::test]
@@ -153,4 +162,40 @@ async fn a_server_that_comes_back_carries_out_what_waited() {
         soon(wish).await.unwrap().unwrap();
     }
     assert_eq!(busy.ovs.vsctl(["list-ports", "br0"]), "a\nb\nc\nfirst");
+}
+
+/// The switch knows ports by name. Of one that is deleted and made again between two of its looks it would keep the device
+/// that it had opened.
+#[tokio::test]
+async fn a_name_comes_again_only_when_the_switch_has_seen_it_go() {
+    let ovs = Ovs::switch();
+    ovs.vsctl(["add-br", "br0", "--", "set", "Bridge", "br0", "datapath_type=dummy"]);
+    let client = ovs.ovs_client().await;
+    let is_there = |name: &str| client.replica().named("Port", name).is_some();
+    let seen_to_go = || ovs.switch_says().matches("deleted interface p on port").count();
+    let mut writer = PortWriter::new(client.clone(), "br0");
+    for (round, same_writer) in [true, false].into_iter().enumerate() {
+        // Made anew in the first round only.
+        soon(ensure(&writer, PortSpec::new("p"))).await.unwrap().unwrap();
+        assert_eq!(seen_to_go(), round);
+        ovs.signal_switch(Signal::SIGSTOP);
+        soon(writer.delete("p")).await.unwrap();
+        let mut wishes = Vec::new();
+        if same_writer {
+            // Of other names it is known that they are free.
+            wishes.push(ensure(&writer, PortSpec::new("q")));
+            eventually(&client, |replica| replica.named("Port", "q").map(|_| ())).await;
+        } else {
+            // As after a crash.
+            writer = PortWriter::new(client.clone(), "br0");
+        }
+        wishes.push(ensure(&writer, PortSpec::new("p")));
+        tokio::time::sleep(DEADLINE / 20).await;
+        assert!(!is_there("p"), "made before the switch knew that the one before had gone");
+        ovs.signal_switch(Signal::SIGCONT);
+        for wish in wishes {
+            soon(wish).await.unwrap().unwrap();
+        }
+        assert_eq!(seen_to_go(), round + 1);
+    }
 }
