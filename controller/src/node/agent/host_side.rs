@@ -7,7 +7,7 @@ use std::time::Duration;
 use flowtables::feature::base::gateway;
 use flowtables::feature::egress_ip::{ReservedBits, mark};
 use ipnet::Ipv4Net;
-use ovsdb::ovs::PortWriter;
+use ovsdb::ovs::{confirm, delete_port};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -21,6 +21,10 @@ use crate::view::{HostedEgressIp, Inputs, Problem};
 
 /// The nftables table, of whose changes the kernel tells, is listed again after this: a process has to be started for it.
 const LIST_AGAIN: Duration = Duration::from_secs(300);
+
+/// How long the link `tun0` is waited for: of a port that was made a moment ago or comes with a switch that starts, and of
+/// one that the switch has long had.
+const TUN_APPEARS: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(1));
 
 /// What links, routes and firewall depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,8 +94,10 @@ impl Agent {
             mtu: wanted.mtu,
             routes: clusters.chain([service]).collect(),
         };
+        let connected = self.syncer.is_connected();
+        let within = if connected { TUN_APPEARS.1 } else { TUN_APPEARS.0 };
         let ensured = tokio::select! {
-            changes = links::ensure(&tun0) => Some(changes),
+            changes = links::ensure(&tun0, within) => Some(changes),
             // Its links have gone with it, and it may be long until they are there again.
             () = self.syncer.closed() => None,
             // Likewise, told of by OVSDB: there may be no connection.
@@ -103,11 +109,14 @@ impl Agent {
             return Err(BridgeGone.into());
         };
         if let Err(LinkError::Missing { .. }) = &changes
-            && self.syncer.is_connected()
+            && connected
         {
-            // Somebody has deleted the link alone, which a switch in user space does not make again.
+            // Somebody has deleted the link alone, which a switch in user space does not make again. It has to see that the
+            // port is gone: of one that comes back at once it keeps what it had.
             warn!("{TUN} is not there although its port is: making the port anew");
-            PortWriter::new(self.ovsdb.clone(), BRIDGE).delete(TUN).await?;
+            delete_port(&self.ovsdb, BRIDGE, TUN).await?;
+            confirm(&self.ovsdb).await?;
+            anyhow::bail!("{TUN} is being made anew");
         }
         let changes = changes?;
         for change in &changes {

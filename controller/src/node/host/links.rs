@@ -30,9 +30,6 @@ use rtnetlink::{
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-/// How long Open vSwitch may take to make a link after it was told to.
-const APPEARS_WITHIN: Duration = Duration::from_secs(10);
-
 const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 
 /// What `tun0` shall be.
@@ -104,18 +101,14 @@ pub enum LinkError {
     },
 }
 
-/// Makes `tun0` and IPv4 forwarding as they shall be; waits for the link if it isn't there yet. Gives back what was
-/// changed, in words, in order; nothing if nothing was.
+/// Makes `tun0` and IPv4 forwarding as they shall be; waits so long for the link if it isn't there yet. Gives back what
+/// was changed, in words, in order; nothing if nothing was.
 ///
 /// Can be dropped at any time; the next call goes on where it was.
 ///
 /// # Errors
 /// Any [`LinkError`].
-pub async fn ensure(spec: &Tun0Spec) -> Result<Vec<String>, LinkError> {
-    ensure_within(spec, APPEARS_WITHIN).await
-}
-
-async fn ensure_within(spec: &Tun0Spec, within: Duration) -> Result<Vec<String>, LinkError> {
+pub async fn ensure(spec: &Tun0Spec, within: Duration) -> Result<Vec<String>, LinkError> {
     let (connection, netlink, mut events) =
         new_multicast_connection(&[MulticastGroup::Link]).map_err(open_error)?;
     // Ends the connection's task with this function.

@@ -13,6 +13,10 @@ fn spec() -> Tun0Spec {
     }
 }
 
+async fn ensure(spec: &Tun0Spec) -> Result<Vec<String>, LinkError> {
+    super::ensure(spec, Duration::from_secs(10)).await
+}
+
 /// A link for `tun0`, as Open vSwitch would make it: down.
 fn make_tun0() {
     says("ip link add name tun0 type veth peer name bridge-side");
@@ -144,7 +148,7 @@ fn other_links_are_left_alone() {
 fn the_link_is_waited_for() {
     Namespace::new("wait").block_on(|| async {
         let spec = spec();
-        let error = ensure_within(&spec, Duration::from_millis(20)).await.unwrap_err();
+        let error = super::ensure(&spec, Duration::from_millis(20)).await.unwrap_err();
         assert!(
             error.to_string().contains("no link tun0") && error.to_string().contains("ovs-vswitchd"),
             "{error}"
