@@ -67,7 +67,7 @@ pub const USERSPACE: &str = "netdev";
 
 /// After this it is looked at again what others changed behind our back; flows and firewall, of whose changes switch and kernel
 /// tell, after longer ([`Syncer::expire`], [`host_side`]).
-const RESYNC: Duration = Duration::from_secs(30);
+pub(super) const RESYNC: Duration = Duration::from_secs(30);
 /// First and longest pause after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_millis(25), Duration::from_secs(1));
 

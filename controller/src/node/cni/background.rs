@@ -9,14 +9,12 @@ use tracing::{info, warn};
 
 use super::pods::PodNetwork;
 use super::sandbox;
+use crate::node::agent::RESYNC;
 use crate::node::metrics;
 use crate::node::ovs::ports::{Leg, legs_down};
 use crate::node::status::Status;
 
-/// The longest pause between two looks.
-const LOOK: Duration = Duration::from_secs(30);
-
-/// The same while no lease can be written, and while a link is down: nobody tells when that ends.
+/// The longest pause between two looks while no lease can be written, and while a link is down: nobody tells when that ends.
 const IN_TROUBLE: Duration = Duration::from_secs(5);
 const LINK_DOWN: Duration = Duration::from_secs(1);
 
@@ -34,7 +32,7 @@ impl PodNetwork {
     pub(in crate::node) async fn keep_together(&self, status: watch::Sender<Status>) {
         loop {
             let problem = self.lease_problem().await;
-            let pause = if problem.is_some() { IN_TROUBLE } else { LOOK };
+            let pause = if problem.is_some() { IN_TROUBLE } else { RESYNC };
             status.send_if_modified(|status| {
                 let is_new = status.lease_problem != problem;
                 match &problem {
@@ -84,7 +82,7 @@ impl PodNetwork {
 
     /// Asks the container runtime every half minute, if there is one to be asked, what it has forgotten.
     pub(in crate::node) async fn keep_what_is_known(&self) {
-        let mut look = interval_at(Instant::now() + LOOK, LOOK);
+        let mut look = interval_at(Instant::now() + RESYNC, RESYNC);
         loop {
             look.tick().await;
             let network = self.current_status().network;
