@@ -28,7 +28,7 @@ const ANSWER_WITHIN: i64 = 5;
 
 const NO_EVENTS: u32 = 0;
 /// `RTMGRP_LINK` of linux/rtnetlink.h.
-const LINK_EVENTS: u32 = 1;
+pub(super) const LINK_EVENTS: u32 = 1;
 
 /// A request of a batch, with the flags of its header besides `NLM_F_REQUEST`.
 #[derive(Clone, Debug)]
@@ -137,7 +137,7 @@ fn is_named(link: &LinkMessage, name: &str) -> bool {
 }
 
 /// A socket in the calling thread's namespace.
-fn open(protocol: isize, events: u32) -> io::Result<Socket> {
+pub(super) fn open(protocol: isize, events: u32) -> io::Result<Socket> {
     let mut socket = Socket::new(protocol)?;
     socket.bind(&SocketAddr::new(0, events))?;
     setsockopt(&socket, ReceiveTimeout, &TimeVal::seconds(ANSWER_WITHIN))?;
@@ -165,8 +165,15 @@ fn send(socket: &Socket, datagram: &[u8]) -> io::Result<()> {
 }
 
 /// The messages of the next datagram.
-fn receive<T: NetlinkDeserializable>(socket: &Socket) -> io::Result<Vec<NetlinkMessage<T>>> {
-    let (received, _) = socket.recv_from_full()?;
+pub(super) fn receive<T: NetlinkDeserializable>(socket: &Socket) -> io::Result<Vec<NetlinkMessage<T>>> {
+    let received = loop {
+        match socket.recv_from_full() {
+            Ok((received, _)) => break received,
+            // A socket with a deadline is not waited for again by itself when the process stood still (signal(7)).
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    };
     let mut messages = Vec::new();
     let mut rest = received.as_slice();
     while !rest.is_empty() {

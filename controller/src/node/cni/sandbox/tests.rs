@@ -85,6 +85,59 @@ fn what_can_not_be_asked_is_not_absent() {
     assert!(runtime.block_on(link_alias("lo")).is_err());
 }
 
+/// A process that was stopped, as by a debugger or a freezer, goes on waiting for the kernel's answers. It is one of its own.
+#[test]
+fn who_stood_still_goes_on_waiting() {
+    const OWN: &str = "OSDN_STOOD_STILL";
+    const WAITS: &str = "waits";
+    if std::env::var_os(OWN).is_none() {
+        let name = "node::cni::sandbox::tests::who_stood_still_goes_on_waiting";
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name])
+            .env(OWN, "1")
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let tasks = format!("/proc/{}/task", child.id());
+        // The state of the thread that waits: the first field after its name.
+        let is = |state: &str| {
+            let tasks = std::fs::read_dir(&tasks).into_iter().flatten();
+            let stats = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
+            stats.into_iter().any(|stat| stat.contains(&format!("({WAITS}) {state}")))
+        };
+        let until_is = |state: &str| {
+            let end = Instant::now() + Duration::from_secs(10);
+            while !is(state) {
+                assert!(Instant::now() < end, "it does not come to state {state}");
+                thread::sleep(Duration::from_millis(5));
+            }
+        };
+        until_is("S");
+        for (signal, state) in [("-STOP", "T"), ("-CONT", "S")] {
+            says(&format!("kill {signal} {}", child.id()));
+            until_is(state);
+        }
+        drop(child.stdin.take());
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+        return;
+    }
+    let events = Namespace::new("stood").run(|| {
+        let socket = netlink::open(NETLINK_ROUTE, netlink::LINK_EVENTS).unwrap();
+        thread::scope(|scope| {
+            let waits = thread::Builder::new().name(WAITS.to_owned());
+            let waits =
+                waits.spawn_scoped(scope, || netlink::receive::<RouteNetlinkMessage>(&socket)).unwrap();
+            std::io::read_to_string(std::io::stdin()).unwrap();
+            says("ip link add name other type veth peer name end");
+            waits.join().unwrap().unwrap().len()
+        })
+    });
+    assert!(events > 0);
+}
+
 #[test]
 fn what_ip_and_ethtool_see() {
     let f = Fixture::new("wire");
