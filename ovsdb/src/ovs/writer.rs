@@ -132,7 +132,7 @@ impl PortWriter {
         }
     }
 
-    /// As [`delete_port`].
+    /// As [`delete_port`], but what is not done in time, or waited for, is done as soon as the database answers.
     ///
     /// # Errors
     /// As [`delete_port`].
@@ -141,14 +141,21 @@ impl PortWriter {
             Outcome::Committed(..) => Ok(()),
             Outcome::Failed(error) => Err(error),
             Outcome::Refused | Outcome::NameInUse => {
-                delete_port(&self.client, &self.bridge, name).await?;
-                lock(&self.deleted).note(name);
-                Ok(())
+                let deleted = delete_port(&self.client, &self.bridge, name).await;
+                // What was not done in time may be done later.
+                self.may_linger(name);
+                deleted
             }
         }
     }
 
-    /// Has a change made with those of others. If the future is dropped before the change is sent it is not made.
+    /// The switch may have a port of this name, though the database has none any more: somebody else has removed it. The next
+    /// one is made only when the switch has not.
+    pub fn may_linger(&self, name: &str) {
+        lock(&self.deleted).note(name);
+    }
+
+    /// Has a change made with those of others. If the future is dropped before it is sent a port is not made.
     async fn commit(&self, change: Change) -> Result<Outcome, OvsError> {
         let closed = || TransactError::NotConnected("the client is closed".to_owned());
         let what = format!("port {} on {}", change.port(), self.bridge);
@@ -212,8 +219,12 @@ async fn commit_together(client: &Client, bridge: &str, deleted: &Mutex<Deleted>
         };
         let mut plan = Plan::new(client, &replica, &schema);
         let mut planned = Vec::new();
-        // Nobody waits any more for what somebody gave up on, and nobody would take it back.
-        for member in members.into_iter().filter(|member| !member.outcome.is_closed()) {
+        // Nobody waits any more for a port that somebody gave up on, and nobody would take it back.
+        let is_wanted = |member: &Member| match member.change {
+            Change::Ensure(_) => !member.outcome.is_closed(),
+            Change::Delete(_) => true,
+        };
+        for member in members.into_iter().filter(is_wanted) {
             if let Change::Ensure(PortSpec { name, .. }) = &member.change
                 && replica.named("Port", name).is_none()
                 && lock(deleted).may_include(name)

@@ -128,6 +128,22 @@ async fn a_wish_that_is_given_up_is_not_carried_out() {
 }
 
 #[tokio::test]
+async fn a_deletion_that_is_given_up_is_made_all_the_same() {
+    let Busy { ovs, proxy, client, writer, first } = Busy::new().await;
+    let deleted = tokio::spawn(async move { writer.delete("first").await });
+    tokio::task::yield_now().await;
+    deleted.abort();
+    assert!(soon(deleted).await.unwrap_err().is_cancelled());
+    proxy.release();
+    // It may have gone before the switch gave it a number.
+    if let Err(error) = soon(first).await.unwrap() {
+        assert!(matches!(error, OvsError::Deleted { .. }), "{error}");
+    }
+    eventually(&client, |replica| replica.named("Port", "first").is_none().then_some(())).await;
+    assert_eq!(made(&ovs), [1]);
+}
+
+#[tokio::test]
 async fn changes_of_one_port_are_made_in_their_order() {
     let Busy { ovs, proxy, client, writer, first } = Busy::new().await;
     let made_first = ensure(&writer, PortSpec::new("p"));
@@ -174,28 +190,34 @@ async fn a_name_comes_again_only_when_the_switch_has_seen_it_go() {
     let is_there = |name: &str| client.replica().named("Port", name).is_some();
     let seen_to_go = || ovs.switch_says().matches("deleted interface p on port").count();
     let mut writer = PortWriter::new(client.clone(), "br0");
-    for (round, same_writer) in [true, false].into_iter().enumerate() {
-        // Made anew in the first round only.
-        soon(ensure(&writer, PortSpec::new("p"))).await.unwrap().unwrap();
-        assert_eq!(seen_to_go(), round);
+    soon(ensure(&writer, PortSpec::new("p"))).await.unwrap().unwrap();
+    for (round, deleted_by) in ["this writer", "one that was killed", "somebody else"].into_iter().enumerate()
+    {
+        assert_eq!(seen_to_go(), round, "{deleted_by}");
         ovs.signal_switch(Signal::SIGSTOP);
-        soon(writer.delete("p")).await.unwrap();
-        let mut wishes = Vec::new();
-        if same_writer {
-            // Of other names it is known that they are free.
-            wishes.push(ensure(&writer, PortSpec::new("q")));
-            eventually(&client, |replica| replica.named("Port", "q").map(|_| ())).await;
+        if deleted_by == "somebody else" {
+            ovs.vsctl(["--no-wait", "del-port", "br0", "p"]);
+            eventually(&client, |replica| replica.named("Port", "p").is_none().then_some(())).await;
+            writer.may_linger("p");
         } else {
-            // As after a crash.
+            soon(writer.delete("p")).await.unwrap();
+        }
+        let mut wishes = Vec::new();
+        if deleted_by == "one that was killed" {
             writer = PortWriter::new(client.clone(), "br0");
+        } else {
+            // Of other names it is known that they are free.
+            let name = format!("other{round}");
+            wishes.push(ensure(&writer, PortSpec::new(&name)));
+            eventually(&client, |replica| replica.named("Port", &name).map(|_| ())).await;
         }
         wishes.push(ensure(&writer, PortSpec::new("p")));
         tokio::time::sleep(DEADLINE / 20).await;
-        assert!(!is_there("p"), "made before the switch knew that the one before had gone");
+        assert!(!is_there("p"), "{deleted_by}: made before the switch knew that the one before had gone");
         ovs.signal_switch(Signal::SIGCONT);
         for wish in wishes {
             soon(wish).await.unwrap().unwrap();
         }
-        assert_eq!(seen_to_go(), round + 1);
+        assert_eq!(seen_to_go(), round + 1, "{deleted_by}");
     }
 }
