@@ -63,14 +63,14 @@ impl Sandbox {
         Ok(address.with_context(|| shown.clone())?.to_owned())
     }
 
-    /// Pings another one: of several packets one must come back.
+    /// Pings another one until an answer comes, for some seconds.
     ///
     /// # Errors
     /// There is no answer.
     pub fn reaches(&self, other: &Self) -> anyhow::Result<()> {
         let address = other.address()?;
         let mut ping = Command::new("ip");
-        ping.args(["netns", "exec", &self.netns, "ping", "-c", "5", "-i", "0.2", "-W", "2", &address]);
+        ping.args(["netns", "exec", &self.netns, "ping", "-c", "1", "-i", "0.2", "-w", "3", &address]);
         run(&mut ping).map(|_| ())
     }
 

@@ -1,6 +1,8 @@
 //! What others do to Open vSwitch: ports and bridges deleted, options changed, databases lost.
 
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -257,6 +259,44 @@ fn nothing_is_confirmed_while_the_switch_is_away() -> anyhow::Result<()> {
     ensure!(code == 11 && text.contains("no OpenFlow connection to br0"), "CHECK: {code} {text}");
     site.lab.start("node1", "ovs-vswitchd")?;
     pod.succeed("ADD", &agent)?;
+    site.whole()?;
+    site.end()
+}
+
+/// The same sandbox comes and goes while the switch is slow, in every second round after somebody has removed its port: each
+/// time it gets a port of its own and not what the switch has left of the one before.
+#[test]
+fn a_switch_that_stands_still_now_and_then_cuts_nobody_off() -> anyhow::Result<()> {
+    const ROUNDS: u64 = 100;
+    let site = Site::new(2)?;
+    let agent = socket(&site.lab)?;
+    let [other, pod] = [&site.pods[0], &site.pods[1]];
+    let veth = host_veth_name(&pod.container_id, "eth0");
+    let switch = daemon(&site.lab.status()?, "node1", "ovs-vswitchd")?;
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for pause in (0..).map(|n| n * 17 % 50) {
+                if done.load(Ordering::Relaxed) {
+                    return;
+                }
+                let stands_still = Paused::new(switch);
+                thread::sleep(Duration::from_millis(pause));
+                drop(stands_still);
+                thread::sleep(Duration::from_millis(10));
+            }
+        });
+        let rounds = (0..ROUNDS).try_for_each(|round| {
+            if round % 2 == 1 {
+                site.vsctl(&format!("--no-wait del-port br0 {veth}"))?;
+            }
+            pod.succeed("DEL", &agent)?;
+            pod.succeed("ADD", &agent)?;
+            other.reaches(pod).with_context(|| format!("round {round}"))
+        });
+        done.store(true, Ordering::Relaxed);
+        rounds
+    })?;
     site.whole()?;
     site.end()
 }

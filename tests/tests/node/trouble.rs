@@ -1,12 +1,12 @@
 //! What gets in the agent's way: a lease directory that can't be written, a socket that can't be opened, a container runtime
-//! that hangs.
+//! that hangs, or that asks for the opposite of what it has just asked for.
 
 use std::fs;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::ScopedJoinHandle;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
@@ -14,8 +14,8 @@ use controller::node::netns::{NetNs, run_in};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::json;
 use tests::cni::{Sandbox, error_of, leases, nothing_is_left, socket};
-use tests::http::{ADMIN, get};
-use tests::{Lab, both, daemon, until};
+use tests::http::{ADMIN, get, metric};
+use tests::{Lab, Paused, both, daemon, until};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -32,6 +32,35 @@ fn lease_dir(lab: &Lab) -> anyhow::Result<PathBuf> {
 
 fn status_of(pod: &Sandbox, agent: &Path) -> anyhow::Result<Output> {
     pod.call_with("STATUS", &json!({ "cniVersion": "1.1.0", "socket": agent }), |_| {})
+}
+
+/// A runtime that gives an ADD up asks for DEL. Of both, asked while the agent stood still, the ADD may come second.
+#[test]
+fn an_add_that_was_given_up_is_not_made_after_its_del() -> anyhow::Result<()> {
+    let (lab, agent, pods) = one_node(10)?;
+    let node = lab.netns("node/node1")?;
+    let stands_still = Paused::new(daemon(&lab.status()?, "node1", "sdn-node")?)?;
+    let hasty = json!({ "cniVersion": "1.0.0", "socket": agent, "timeout": 1 });
+    thread::scope(|scope| {
+        let (hasty, agent) = (&hasty, &agent);
+        let adds: Vec<_> =
+            pods.iter().map(|pod| scope.spawn(move || pod.call_with("ADD", hasty, |_| {}))).collect();
+        for add in adds {
+            let (code, text) = error_of(&add.join().map_err(|_| anyhow!("ADD"))??)?;
+            ensure!(code == 11, "{code} {text}");
+        }
+        let dels: Vec<_> = pods.iter().map(|pod| scope.spawn(move || pod.succeed("DEL", agent))).collect();
+        // They have asked by then.
+        thread::sleep(Duration::from_millis(300));
+        drop(stands_still);
+        dels.into_iter().try_for_each(|del| del.join().map_err(|_| anyhow!("DEL"))?.map(drop))
+    })?;
+    until(SOON, || {
+        let failed = metric(&node, "sdn_cni_requests_total{command=\"ADD\",result=\"failure\"}")?;
+        ensure!(failed == 10.0, "{failed} of 10 ADDs refused");
+        Ok(())
+    })?;
+    nothing_is_left(&lab)
 }
 
 /// What is mounted over a directory until this is dropped.

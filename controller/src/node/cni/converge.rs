@@ -33,7 +33,8 @@ use super::alias::Alias;
 use super::bandwidth;
 use super::ipam::Lease;
 use super::pods::{PodNetwork, host_veth_of, step, switch_step};
-use super::sandbox::{self, host_veth_name, link_alias, link_exists, link_names, mac_in_pod};
+use super::sandbox::{host_veth_name, link_alias, link_exists, link_names, mac_in_pod};
+use super::server::Caller;
 use crate::node::ovs::ports::{Leg, legs};
 use crate::node::{cri, metrics};
 
@@ -239,7 +240,7 @@ impl PodNetwork {
     ///
     /// # Errors
     /// Code 7 without a list; code 11 naming what could not be removed.
-    pub async fn gc(&self, request: &Request) -> Result<(), CniError> {
+    pub(super) async fn gc(&self, request: &Request, caller: &Caller<'_>) -> Result<(), CniError> {
         let valid: BTreeSet<ValidAttachment> =
             NetConf::parse(&request.config)?.valid_attachments()?.into_iter().collect();
         let network = self.current_status().network.ok_or_else(|| {
@@ -253,6 +254,7 @@ impl PodNetwork {
             let lock = self.lock(container_id);
             // One that is being added can't be in the list yet.
             let Ok(_guard) = lock.try_lock() else { continue };
+            caller.waits()?;
             info!(sandbox = container_id, ifname, "not in use any more, says the runtime: removing it");
             if let Err(error) = self.take_away(subnet, container_id, ifname).await {
                 problems.push(format!("{container_id}: {error}"));
@@ -328,7 +330,7 @@ impl PodNetwork {
             None => {}
         }
         // Any that the first request of a sandbox has left; the name says whose it is.
-        sandbox::unwire(&veth).await.map_err(|error| step("veth", error))?;
+        self.unwire(&veth).await.map_err(|error| step("veth", error))?;
         self.release(subnet, container_id, ifname).await
     }
 }

@@ -9,8 +9,9 @@ use std::sync::PoisonError;
 use cni_shim::cni::{CniError, ErrorCode};
 use cni_shim::contract::Request;
 
+use super::fault;
 use super::pods::{PodNetwork, host_veth_of, switch_step};
-use super::{fault, sandbox};
+use super::server::Caller;
 use crate::node::ovs::ports::{Leg, pod_ports};
 use crate::view::PodPort;
 
@@ -19,20 +20,26 @@ impl PodNetwork {
     ///
     /// # Errors
     /// When something could not be taken away; the runtime asks again.
-    pub async fn del(&self, request: &Request) -> Result<(), CniError> {
+    pub(super) async fn del(&self, request: &Request, caller: &Caller<'_>) -> Result<(), CniError> {
         let lock = self.lock(&request.container_id);
         let _guard = lock.lock().await;
+        caller.waits()?;
         fault::point("del:begin")?;
         let mut problems = Vec::new();
-        let leg = self.leg(&request.container_id).filter(|leg| leg.ifname == request.ifname);
-        let veth = host_veth_of(leg.as_ref(), &request.container_id, &request.ifname);
-        if let Some(leg) = leg
-            && let Err(error) = self.detach(&leg).await
-        {
+        let attached = self.leg(&request.container_id);
+        let leg = attached.as_ref().filter(|leg| leg.ifname == request.ifname);
+        let veth = host_veth_of(leg, &request.container_id, &request.ifname);
+        let detached = match (leg, &attached) {
+            (Some(leg), _) => self.detach(leg).await,
+            // Its port may have gone without us, or with a DEL before that could not wait so long.
+            (None, None) => self.until_gone(&request.container_id).await,
+            (None, Some(_)) => Ok(()),
+        };
+        if let Err(error) = detached {
             problems.push(error.msg);
         }
         fault::point("del:port")?;
-        if let Err(error) = self.timed("delete veth", sandbox::unwire(&veth)).await {
+        if let Err(error) = self.timed("delete veth", self.unwire(&veth)).await {
             problems.push(format!("veth: {error}"));
         }
         fault::point("del:veth")?;
@@ -57,10 +64,15 @@ impl PodNetwork {
     pub(super) async fn detach(&self, leg: &Leg) -> Result<(), CniError> {
         self.forget_port(leg).await?;
         let _leaving = Leaving::new(self, &leg.sandbox);
-        self.nudge.notify_one();
-        let gone = self.timed("delete flows", self.until(|status| !status.has(&leg.sandbox))).await;
+        let gone = self.timed("delete flows", self.until_gone(&leg.sandbox)).await;
         let deleted = self.timed("delete port", self.ports.delete(&leg.host_veth)).await;
         gone.and(deleted.map_err(|error| switch_step("port", error)))
+    }
+
+    /// Waits until the switch has confirmed that it has no flows of a sandbox any more.
+    async fn until_gone(&self, sandbox: &str) -> Result<(), CniError> {
+        self.nudge.notify_one();
+        self.until(|status| !status.has(sandbox)).await
     }
 
     /// The ports of pods that stay.

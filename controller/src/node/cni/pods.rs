@@ -27,7 +27,8 @@ use super::alias::Alias;
 use super::bandwidth::{self, Limits};
 use super::fault;
 use super::ipam::{Ipam, IpamError, Lease};
-use super::sandbox::{self, BlockList, PodRoute, SandboxSpec, host_veth_name, pod_routes};
+use super::sandbox::{self, BlockList, PodRoute, SandboxError, SandboxSpec, host_veth_name, pod_routes};
+use super::server::Caller;
 use super::undo::Undo;
 use crate::cluster::Snapshot;
 use crate::node::agent::{Config, USERSPACE};
@@ -191,11 +192,12 @@ impl PodNetwork {
     ///
     /// # Errors
     /// The step that failed; everything before it is undone.
-    pub async fn add(&self, request: &Request) -> Result<Vec<u8>, CniError> {
+    pub(super) async fn add(&self, request: &Request, caller: &Caller<'_>) -> Result<Vec<u8>, CniError> {
         let attachment = Attachment::of(request)?;
         attachment.args.deny_unknown()?;
         let lock = self.lock(&attachment.container_id);
         let _guard = lock.lock().await;
+        caller.waits()?;
         let network = self.network(&attachment).await?;
         let netns = attachment.open_netns()?;
         loop {
@@ -309,6 +311,12 @@ impl PodNetwork {
         fault::point("add:flows")?;
         info!(pod = %leg.pod(), %ip, "attached");
         Ok(result(attachment, network, &leg, MacAddr(wired.host_mac).to_string()))
+    }
+
+    /// Removes a veth pair. The switch may have had a port of its name, whoever removed that.
+    pub(super) async fn unwire(&self, host_veth: &str) -> Result<bool, SandboxError> {
+        self.ports.may_linger(host_veth);
+        sandbox::unwire(host_veth).await
     }
 
     /// Removes the port of a failed ADD, which may not have been made.

@@ -3,6 +3,7 @@
 //! One agent has it, by a lock on the file beside it; and the socket comes back should somebody remove it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +11,8 @@ use std::time::Duration;
 
 use cni_shim::cni::{CniError, Command, ErrorCode};
 use cni_shim::contract::{self, ContractError, PREFIX, Request, Response};
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -155,7 +158,7 @@ async fn connection(mut stream: UnixStream, pods: Arc<PodNetwork>) {
     let response = match stream.peer_cred() {
         Ok(peer) if peer.uid() == nix::unistd::geteuid().as_raw() => {
             match timeout(REQUEST_DEADLINE, read(&mut stream)).await {
-                Ok(Ok(request)) => answer(&request, &pods).await,
+                Ok(Ok(request)) => answer(&request, &pods, &Caller(&stream)).await,
                 Ok(Err(error)) => {
                     Response::failure(CniError::new(ErrorCode::DECODE_FAILURE, error.to_string()))
                 }
@@ -181,6 +184,26 @@ async fn connection(mut stream: UnixStream, pods: Arc<PodNetwork>) {
     }
 }
 
+/// The plugin that has asked.
+pub(super) struct Caller<'a>(&'a UnixStream);
+
+impl Caller<'_> {
+    /// To be asked before anything is changed, and after whatever had to be waited for. Of one who has gone the runtime may have
+    /// asked for the opposite since, as DEL after an ADD that it gave up, and that may be done already.
+    ///
+    /// # Errors
+    /// Code 11 if it has gone.
+    pub(super) fn waits(&self) -> Result<(), CniError> {
+        match recv(self.0.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) {
+            Ok(1..) | Err(Errno::EAGAIN | Errno::EINTR) => Ok(()),
+            Ok(0) | Err(_) => {
+                let text = "the CNI plugin has not waited for its answer: nothing is changed";
+                Err(CniError::new(ErrorCode::TRY_AGAIN_LATER, text))
+            }
+        }
+    }
+}
+
 async fn read(stream: &mut UnixStream) -> Result<Request, ContractError> {
     let mut prefix = [0; PREFIX];
     stream.read_exact(&mut prefix).await?;
@@ -189,7 +212,7 @@ async fn read(stream: &mut UnixStream) -> Result<Request, ContractError> {
     contract::decode(&message)
 }
 
-async fn answer(request: &Request, pods: &PodNetwork) -> Response {
+async fn answer(request: &Request, pods: &PodNetwork, caller: &Caller<'_>) -> Response {
     let command = match request.validate() {
         Ok(command) => command,
         Err(error) => return Response::failure(error),
@@ -198,10 +221,10 @@ async fn answer(request: &Request, pods: &PodNetwork) -> Response {
     let span = info_span!("cni", command = command.name(), sandbox = %request.container_id);
     let outcome = async {
         match command {
-            Command::Add => pods.add(request).await,
-            Command::Del => pods.del(request).await.map(|()| Vec::new()),
+            Command::Add => pods.add(request, caller).await,
+            Command::Del => pods.del(request, caller).await.map(|()| Vec::new()),
             Command::Check => pods.check(request).await.map(|()| Vec::new()),
-            Command::Gc => pods.gc(request).await.map(|()| Vec::new()),
+            Command::Gc => pods.gc(request, caller).await.map(|()| Vec::new()),
             Command::Status => pods.status().map(|()| Vec::new()),
             Command::Unspecified | Command::Version => Err(CniError::new(
                 ErrorCode::INVALID_ENVIRONMENT,

@@ -4,7 +4,6 @@ use ipnet::Ipv4Net;
 use tracing::warn;
 
 use super::pods::{Attachment, PodNetwork};
-use super::sandbox;
 
 /// What a failed ADD takes back, last step first.
 pub(super) struct Undo<'a> {
@@ -24,8 +23,9 @@ impl Undo<'_> {
             {
                 clean = false;
                 warn!("undoing a failed ADD: port {veth}: {error}");
+                self.pods.look();
             }
-            if let Err(error) = sandbox::unwire(veth).await {
+            if let Err(error) = self.pods.unwire(veth).await {
                 warn!("undoing a failed ADD: veth {veth}: {error}");
             }
         }

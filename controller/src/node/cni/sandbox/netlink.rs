@@ -10,9 +10,11 @@ use std::io;
 use std::sync::Arc;
 use std::thread;
 
-use netlink_packet_route::link::{LinkAttribute, LinkMessage};
+use netlink_packet_route::link::LinkMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use nix::errno::Errno;
 use nix::libc;
+use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
 use nix::sys::time::{TimeVal, TimeValLike};
 use rtnetlink::LinkUnspec;
@@ -91,8 +93,14 @@ where
 /// kernel keeps the caller of the removal 10 to 40 ms longer, until no processor can still hold a reference: a thread
 /// of its own waits for that.
 pub(super) fn delete_link(name: &str) -> io::Result<bool> {
+    // Not by its name, which another link may have by the time that the thread comes to it.
+    let index = match if_nametoindex(name) {
+        Ok(index) => index,
+        Err(Errno::ENODEV) => return Ok(false),
+        Err(errno) => return Err(errno.into()),
+    };
     let socket = Arc::new(open(NETLINK_ROUTE, LINK_EVENTS)?);
-    let link = LinkUnspec::new_with_name(name).build();
+    let link = LinkUnspec::new_with_index(index).build();
     let request = encode(vec![Request::new(0, RouteNetlinkMessage::DelLink(link))]);
     let sender = thread::Builder::new().name("unwire".into()).spawn({
         let socket = socket.clone();
@@ -111,7 +119,10 @@ pub(super) fn delete_link(name: &str) -> io::Result<bool> {
         };
         for NetlinkMessage { payload, .. } in messages {
             match payload {
-                NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) if is_named(&link, name) => {
+                // Leaving a bridge is told by the same kind of message, of another family.
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(LinkMessage {
+                    header, ..
+                })) if header.index == index && header.interface_family == AddressFamily::Unspec => {
                     return Ok(true);
                 }
                 NetlinkPayload::Error(answer) => {
@@ -125,15 +136,6 @@ pub(super) fn delete_link(name: &str) -> io::Result<bool> {
             }
         }
     }
-}
-
-fn is_named(link: &LinkMessage, name: &str) -> bool {
-    // Leaving a bridge is told by the same kind of message, of another family.
-    link.header.interface_family == AddressFamily::Unspec
-        && link
-            .attributes
-            .iter()
-            .any(|attribute| matches!(attribute, LinkAttribute::IfName(is) if is == name))
 }
 
 /// A socket in the calling thread's namespace.
