@@ -39,6 +39,13 @@ struct Member {
     outcome: oneshot::Sender<Outcome>,
 }
 
+impl Member {
+    /// A deletion that nobody waits for any more: it is made all the same.
+    fn is_left(&self) -> bool {
+        matches!(self.change, Change::Delete(_)) && self.outcome.is_closed()
+    }
+}
+
 #[derive(Debug)]
 enum Change {
     Ensure(PortSpec),
@@ -220,11 +227,7 @@ async fn commit_together(client: &Client, bridge: &str, deleted: &Mutex<Deleted>
         let mut plan = Plan::new(client, &replica, &schema);
         let mut planned = Vec::new();
         // Nobody waits any more for a port that somebody gave up on, and nobody would take it back.
-        let is_wanted = |member: &Member| match member.change {
-            Change::Ensure(_) => !member.outcome.is_closed(),
-            Change::Delete(_) => true,
-        };
-        for member in members.into_iter().filter(is_wanted) {
+        for member in members.into_iter().filter(|member| !member.outcome.is_closed() || member.is_left()) {
             if let Change::Ensure(PortSpec { name, .. }) = &member.change
                 && replica.named("Port", name).is_none()
                 && lock(deleted).may_include(name)
@@ -259,7 +262,16 @@ async fn commit_together(client: &Client, bridge: &str, deleted: &Mutex<Deleted>
                 note_deleted(deleted, &planned);
                 members = planned.into_iter().map(|(member, _)| member).collect();
             }
-            Err(_) => return planned.into_iter().for_each(|(member, _)| tell(member, Outcome::Refused)),
+            Err(_) => {
+                // Each tries by itself; for one who has gone that is done here, without the others.
+                let (left, told): (Vec<_>, Vec<_>) =
+                    planned.into_iter().map(|(member, _)| member).partition(Member::is_left);
+                if told.is_empty() {
+                    return;
+                }
+                told.into_iter().for_each(|member| tell(member, Outcome::Refused));
+                members = left;
+            }
         }
     }
 }

@@ -1,13 +1,14 @@
 //! Ports of many callers in one transaction, and what is wrong with one of them no other's business; names that come again.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use nix::sys::signal::Signal;
 use ovsdb::ovs::{DEADLINE, OvsError, PortSpec, PortWriter};
 use ovsdb::{Client, Endpoint};
 use tokio::task::JoinHandle;
 
-use crate::harness::{Ovs, eventually, soon};
+use crate::harness::{LONG, Ovs, eventually, soon};
 use crate::proxy::Proxy;
 
 type Ensured = JoinHandle<Result<u16, OvsError>>;
@@ -130,7 +131,12 @@ async fn a_wish_that_is_given_up_is_not_carried_out() {
 #[tokio::test]
 async fn a_deletion_that_is_given_up_is_made_all_the_same() {
     let Busy { ovs, proxy, client, writer, first } = Busy::new().await;
-    let deleted = tokio::spawn(async move { writer.delete("first").await });
+    let deleted = tokio::spawn({
+        let writer = writer.clone();
+        async move { writer.delete("first").await }
+    });
+    // The server refuses this one, and all that is asked for with it.
+    let refused = ensure(&writer, PortSpec { ofport_request: Some(65535), ..PortSpec::new("refused") });
     tokio::task::yield_now().await;
     deleted.abort();
     assert!(soon(deleted).await.unwrap_err().is_cancelled());
@@ -139,6 +145,7 @@ async fn a_deletion_that_is_given_up_is_made_all_the_same() {
     if let Err(error) = soon(first).await.unwrap() {
         assert!(matches!(error, OvsError::Deleted { .. }), "{error}");
     }
+    soon(refused).await.unwrap().unwrap_err();
     eventually(&client, |replica| replica.named("Port", "first").is_none().then_some(())).await;
     assert_eq!(made(&ovs), [1]);
 }
@@ -188,12 +195,22 @@ async fn a_name_comes_again_only_when_the_switch_has_seen_it_go() {
     ovs.vsctl(["add-br", "br0", "--", "set", "Bridge", "br0", "datapath_type=dummy"]);
     let client = ovs.ovs_client().await;
     let is_there = |name: &str| client.replica().named("Port", name).is_some();
-    let seen_to_go = || ovs.switch_says().matches("deleted interface p on port").count();
+    // The switch writes its log a little later.
+    let seen_to_go = async |times: usize| {
+        let end = Instant::now() + LONG;
+        loop {
+            let seen = ovs.switch_says().matches("deleted interface p on port").count();
+            if seen >= times || Instant::now() > end {
+                return seen;
+            }
+            tokio::time::sleep(DEADLINE / 1000).await;
+        }
+    };
     let mut writer = PortWriter::new(client.clone(), "br0");
     soon(ensure(&writer, PortSpec::new("p"))).await.unwrap().unwrap();
     for (round, deleted_by) in ["this writer", "one that was killed", "somebody else"].into_iter().enumerate()
     {
-        assert_eq!(seen_to_go(), round, "{deleted_by}");
+        assert_eq!(seen_to_go(round).await, round, "{deleted_by}");
         ovs.signal_switch(Signal::SIGSTOP);
         if deleted_by == "somebody else" {
             ovs.vsctl(["--no-wait", "del-port", "br0", "p"]);
@@ -218,6 +235,6 @@ async fn a_name_comes_again_only_when_the_switch_has_seen_it_go() {
         for wish in wishes {
             soon(wish).await.unwrap().unwrap();
         }
-        assert_eq!(seen_to_go(), round + 1, "{deleted_by}");
+        assert_eq!(seen_to_go(round + 1).await, round + 1, "{deleted_by}");
     }
 }
