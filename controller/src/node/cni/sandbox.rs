@@ -24,6 +24,7 @@ use netlink_packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkFlags, L
 use netlink_packet_route::route::{RouteMessage, RouteMetric, RouteProtocol, RouteScope};
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::socket::{SockFlag, SockType, setsockopt, socket, sockopt};
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::{AddressMessageBuilder, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
@@ -266,8 +267,13 @@ pub async fn set_alias(host_veth: &str, alias: Option<String>) -> Result<(), San
 /// # Errors
 /// [`SandboxError::Step`]: it is not known, which is no reason to take a pod for gone.
 pub fn link_exists(name: &str) -> Result<bool, SandboxError> {
-    match nix::net::if_::if_nametoindex(name) {
-        Ok(_) => Ok(true),
+    // Nothing is sent by the socket. if_nametoindex(3) has the kernel run modprobe(8) twice for a name that is not there, and
+    // netlink has it wait for the lock on all links.
+    let none = SockFlag::SOCK_CLOEXEC;
+    let bound = socket(nix::sys::socket::AddressFamily::Inet, SockType::Datagram, none, None)
+        .and_then(|socket| setsockopt(&socket, sockopt::BindToDevice, &name.into()));
+    match bound {
+        Ok(()) => Ok(true),
         Err(Errno::ENODEV) => Ok(false),
         Err(errno) => Err(SandboxError::step(format!("look for the link {name}"), errno.into())),
     }

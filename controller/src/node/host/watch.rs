@@ -27,6 +27,7 @@ use tracing::{debug, warn};
 
 use super::egress_ips;
 use super::firewall::TABLE;
+use crate::node::cni::sandbox::link_exists;
 
 /// Changes mostly come several at a time, as from a reload of a firewall: looking once after them is enough.
 const GATHER: Duration = Duration::from_millis(20);
@@ -54,7 +55,7 @@ async fn links(tun: String, changed: &Notify) -> io::Result<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn(connection);
     while let Some((message, _)) = events.next().await {
-        let is_tun = |index| if_nametoindex(tun.as_str()) == Ok(index);
+        let is_tun = |index| link_exists(&tun).unwrap_or(true) && if_nametoindex(tun.as_str()) == Ok(index);
         let message = match message.payload {
             NetlinkPayload::InnerMessage(message) => Some(message),
             // So many that some are lost.

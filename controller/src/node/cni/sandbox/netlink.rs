@@ -12,9 +12,7 @@ use std::thread;
 
 use netlink_packet_route::link::LinkMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use nix::errno::Errno;
 use nix::libc;
-use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
 use nix::sys::time::{TimeVal, TimeValLike};
 use rtnetlink::LinkUnspec;
@@ -94,11 +92,17 @@ where
 /// of its own waits for that.
 pub(super) fn delete_link(name: &str) -> io::Result<bool> {
     // Not by its name, which another link may have by the time that the thread comes to it.
-    let index = match if_nametoindex(name) {
-        Ok(index) => index,
-        Err(Errno::ENODEV) => return Ok(false),
-        Err(errno) => return Err(errno.into()),
+    let asked = RouteNetlinkMessage::GetLink(LinkUnspec::new_with_name(name).build());
+    let answers = match run(NETLINK_ROUTE, vec![Request::new(0, asked)]) {
+        Ok(answers) => answers,
+        Err(Failed { source, .. }) if source.raw_os_error() == Some(libc::ENODEV) => return Ok(false),
+        Err(Failed { source, .. }) => return Err(source),
     };
+    let index = answers.into_iter().find_map(|answer| match answer {
+        RouteNetlinkMessage::NewLink(link) => Some(link.header.index),
+        _ => None,
+    });
+    let Some(index) = index else { return Ok(false) };
     let socket = Arc::new(open(NETLINK_ROUTE, LINK_EVENTS)?);
     let link = LinkUnspec::new_with_index(index).build();
     let request = encode(vec![Request::new(0, RouteNetlinkMessage::DelLink(link))]);
