@@ -70,7 +70,7 @@ impl Sandbox {
     pub fn reaches(&self, other: &Self) -> anyhow::Result<()> {
         let address = other.address()?;
         let mut ping = Command::new("ip");
-        ping.args(["netns", "exec", &self.netns, "ping", "-c", "1", "-i", "0.2", "-w", "3", &address]);
+        ping.args(["netns", "exec", &self.netns, "ping", "-c", "1", "-i", "0.2", "-w", "10", &address]);
         run(&mut ping).map(|_| ())
     }
 

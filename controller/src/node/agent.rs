@@ -281,6 +281,10 @@ impl Agent {
             Ok(()) => {
                 self.metrics.reconcile.observe(took.as_secs_f64());
                 self.status.send_modify(|status| status.last_sync = Some((SystemTime::now(), took)));
+                if !backoff.is_first() {
+                    // What could not be brought to its end meanwhile.
+                    self.pods.look();
+                }
                 backoff.reset();
                 if !was_ready {
                     return true;
@@ -383,7 +387,7 @@ impl Agent {
         let mut ports = self.pods.staying();
         let mut inputs = self.inputs(&snapshot, &ports, &known)?;
 
-        self.bridge(&inputs).ensure(&self.ovsdb).await?;
+        self.bridge(&inputs).ensure(&self.ovsdb, &self.pods.ports).await?;
         if !self.status.borrow().ready {
             // No request is being served yet: what an earlier run did not bring to its end is settled first.
             self.pods.converge(inputs.base.local_subnet).await;

@@ -118,7 +118,7 @@ fn a_link_of_the_node_that_is_deleted_is_made_again() -> anyhow::Result<()> {
         if busy {
             let paused = Paused::new(switch)?;
             let names = ["ovs-vsctl", "--columns=name", "--bare", "list", "Port"];
-            until(Duration::from_secs(20), || {
+            until(Duration::from_secs(40), || {
                 let ports = lab.ovs("node1", &names)?;
                 ensure!(!ports.lines().any(|port| port == "tun0"), "{ports}");
                 Ok(())

@@ -1,11 +1,11 @@
 //! What others do to Open vSwitch: ports and bridges deleted, options changed, databases lost.
 
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use controller::node::cni::sandbox::host_veth_name;
 use tests::cni::{Sandbox, error_of, leases, nothing_is_left, socket, write_pod};
 use tests::http::metric;
@@ -263,6 +263,20 @@ fn nothing_is_confirmed_while_the_switch_is_away() -> anyhow::Result<()> {
     site.end()
 }
 
+/// The runtime gets rid of a pod, the address stays taken as long as flows may lead to it.
+#[test]
+fn an_address_waits_for_its_flows() -> anyhow::Result<()> {
+    let site = Site::new(1)?;
+    let (agent, pod) = (socket(&site.lab)?, &site.pods[0]);
+    site.lab.kill("node1", "ovs-vswitchd")?;
+    let (code, text) = error_of(&pod.call("DEL", &agent, |_| {})?)?;
+    ensure!(code == 11 && text.contains("flows"), "DEL: {code} {text}");
+    pod.succeed("DEL", &agent)?;
+    ensure!(leases(&site.lab)?.len() == 1, "its address was free before the switch was asked");
+    site.lab.start("node1", "ovs-vswitchd")?;
+    until(SOON, || nothing_is_left(&site.lab))
+}
+
 /// The same sandbox comes and goes while the switch is slow, in every second round after somebody has removed its port: each
 /// time it gets a port of its own and not what the switch has left of the one before.
 #[test]
@@ -273,29 +287,31 @@ fn a_switch_that_stands_still_now_and_then_cuts_nobody_off() -> anyhow::Result<(
     let [other, pod] = [&site.pods[0], &site.pods[1]];
     let veth = host_veth_name(&pod.container_id, "eth0");
     let switch = daemon(&site.lab.status()?, "node1", "ovs-vswitchd")?;
-    let done = AtomicBool::new(false);
+    let (ended, slow) = mpsc::channel();
     thread::scope(|scope| {
-        scope.spawn(|| {
+        let paused = scope.spawn(move || -> anyhow::Result<()> {
+            // Until the other end is dropped, however that comes.
             for pause in (0..).map(|n| n * 17 % 50) {
-                if done.load(Ordering::Relaxed) {
-                    return;
-                }
-                let stands_still = Paused::new(switch);
+                let stands_still = Paused::new(switch)?;
                 thread::sleep(Duration::from_millis(pause));
                 drop(stands_still);
-                thread::sleep(Duration::from_millis(10));
+                if slow.recv_timeout(Duration::from_millis(10)) == Err(RecvTimeoutError::Disconnected) {
+                    break;
+                }
             }
+            Ok(())
         });
-        let rounds = (0..ROUNDS).try_for_each(|round| {
+        let ended: mpsc::Sender<()> = ended;
+        for round in 0..ROUNDS {
             if round % 2 == 1 {
                 site.vsctl(&format!("--no-wait del-port br0 {veth}"))?;
             }
             pod.succeed("DEL", &agent)?;
             pod.succeed("ADD", &agent)?;
-            other.reaches(pod).with_context(|| format!("round {round}"))
-        });
-        done.store(true, Ordering::Relaxed);
-        rounds
+            other.reaches(pod).with_context(|| format!("round {round}"))?;
+        }
+        drop(ended);
+        paused.join().map_err(|_| anyhow!("the switch was not made slow"))?
     })?;
     site.whole()?;
     site.end()

@@ -7,7 +7,6 @@ use std::time::Duration;
 use flowtables::feature::base::gateway;
 use flowtables::feature::egress_ip::{ReservedBits, mark};
 use ipnet::Ipv4Net;
-use ovsdb::ovs::{confirm, delete_port};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -15,7 +14,7 @@ use super::{Agent, USERSPACE};
 use crate::node::host::links::LinkError;
 use crate::node::host::{egress_ips, firewall, links};
 use crate::node::metrics;
-use crate::node::ovs::bridge::{BRIDGE, TUN};
+use crate::node::ovs::bridge::TUN;
 use crate::node::ovs::ports::no_interface;
 use crate::view::{HostedEgressIp, Inputs, Problem};
 
@@ -111,11 +110,9 @@ impl Agent {
         if let Err(LinkError::Missing { .. }) = &changes
             && connected
         {
-            // Somebody has deleted the link alone, which a switch in user space does not make again. It has to see that the
-            // port is gone: of one that comes back at once it keeps what it had.
+            // Somebody has deleted the link alone, which a switch in user space does not make again.
             warn!("{TUN} is not there although its port is: making the port anew");
-            delete_port(&self.ovsdb, BRIDGE, TUN).await?;
-            confirm(&self.ovsdb).await?;
+            self.pods.ports.delete(TUN).await?;
             anyhow::bail!("{TUN} is being made anew");
         }
         let changes = changes?;

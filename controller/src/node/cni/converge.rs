@@ -331,6 +331,10 @@ impl PodNetwork {
         }
         // Any that the first request of a sandbox has left; the name says whose it is.
         self.unwire(&veth).await.map_err(|error| step("veth", error))?;
+        if self.leg(container_id).is_none() && self.current_status().has(container_id) {
+            let text = "flows: the switch has not confirmed that they are gone";
+            return Err(CniError::new(ErrorCode::TRY_AGAIN_LATER, text));
+        }
         self.release(subnet, container_id, ifname).await
     }
 }

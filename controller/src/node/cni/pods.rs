@@ -51,8 +51,8 @@ const FLOWS_DEADLINE: Duration = Duration::from_secs(10);
 pub struct PodNetwork {
     state: watch::Receiver<Arc<Snapshot>>,
     pub(super) ovsdb: Client,
-    /// Ports of many pods in one transaction.
-    pub(super) ports: PortWriter,
+    /// Ports of many pods in one transaction; and those of the node itself.
+    pub(in crate::node) ports: PortWriter,
     status: watch::Receiver<Status>,
     pub(super) nudge: Arc<Notify>,
     pub(in crate::node) metrics: Metrics,

@@ -7,7 +7,7 @@ use flowtables::feature::pods::mac;
 use flowtables::pipeline::port::{TUN0, VXLAN0};
 use openflow::{MacAddr, OfPort};
 use ovsdb::Client;
-use ovsdb::ovs::{BridgeSpec, FailMode, OvsError, PortSpec, ensure_bridge, ensure_port};
+use ovsdb::ovs::{BridgeSpec, FailMode, OvsError, PortSpec, PortWriter, ensure_bridge, ensure_port};
 
 /// Name of the bridge.
 pub const BRIDGE: &str = "br0";
@@ -55,7 +55,7 @@ impl Bridge {
     ///
     /// # Errors
     /// When the switch refuses or does not answer.
-    pub async fn ensure(&self, client: &Client) -> Result<(), BridgeError> {
+    pub async fn ensure(&self, client: &Client, ports: &PortWriter) -> Result<(), BridgeError> {
         let bridge = BridgeSpec {
             fail_mode: Some(FailMode::Secure),
             protocols: vec!["OpenFlow13".to_owned()],
@@ -74,14 +74,14 @@ impl Bridge {
             options: options.map(|(key, value)| (key.to_owned(), value)).into(),
             ..fixed(VXLAN, VXLAN0)
         };
-        port(client, VXLAN, &vxlan, VXLAN0).await?;
+        port(client, ports, VXLAN, &vxlan, VXLAN0).await?;
         let tun = PortSpec {
             interface_type: "internal".to_owned(),
             mtu_request: Some(self.mtu.into()),
             mac: Some(MacAddr(mac(self.gateway)).to_string()),
             ..fixed(TUN, TUN0)
         };
-        port(client, TUN, &tun, TUN0).await
+        port(client, ports, TUN, &tun, TUN0).await
     }
 }
 
@@ -89,7 +89,17 @@ fn fixed(name: &str, port: OfPort) -> PortSpec {
     PortSpec { ofport_request: u16::try_from(port.0).ok(), ..PortSpec::new(name) }
 }
 
-async fn port(client: &Client, what: &'static str, spec: &PortSpec, want: OfPort) -> Result<(), BridgeError> {
-    let got = ensure_port(client, BRIDGE, spec).await?;
+async fn port(
+    client: &Client,
+    ports: &PortWriter,
+    what: &'static str,
+    spec: &PortSpec,
+    want: OfPort,
+) -> Result<(), BridgeError> {
+    let got = match client.replica().named("Port", &spec.name) {
+        // Nothing is to be written, mostly: that waits for nobody.
+        Some(_) => ensure_port(client, BRIDGE, spec).await?,
+        None => ports.ensure(spec).await?,
+    };
     if u32::from(got) == want.0 { Ok(()) } else { Err(BridgeError::Number { what, got, want }) }
 }
