@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use flowtables::feature::base::gateway;
@@ -281,8 +282,7 @@ impl Agent {
             Ok(()) => {
                 self.metrics.reconcile.observe(took.as_secs_f64());
                 self.status.send_modify(|status| status.last_sync = Some((SystemTime::now(), took)));
-                if !backoff.is_first() {
-                    // What could not be brought to its end meanwhile.
+                if self.pods.flows_awaited.swap(false, Ordering::Relaxed) {
                     self.pods.look();
                 }
                 backoff.reset();

@@ -274,7 +274,8 @@ fn an_address_waits_for_its_flows() -> anyhow::Result<()> {
     pod.succeed("DEL", &agent)?;
     ensure!(leases(&site.lab)?.len() == 1, "its address was free before the switch was asked");
     site.lab.start("node1", "ovs-vswitchd")?;
-    until(SOON, || nothing_is_left(&site.lab))
+    // Well below the 30 seconds after which it would be looked at anyway.
+    until(Duration::from_secs(20), || nothing_is_left(&site.lab))
 }
 
 /// The same sandbox comes and goes while the switch is slow, in every second round after somebody has removed its port: each

@@ -214,6 +214,9 @@ impl PodNetwork {
             Err(error) => return warn!(%address, "can't tell whose it is: {error}"),
         };
         let Some(Alias { namespace, name, uid }) = alias else {
+            if self.flows_remain(container_id) {
+                return debug!(%address, sandbox = container_id, "stays until its flows are gone");
+            }
             info!(%address, sandbox = container_id, "left by a request that did not end: removing it");
             if let Err(error) = self.take_away(subnet, container_id, ifname).await {
                 warn!(%address, "{error}");
@@ -331,7 +334,7 @@ impl PodNetwork {
         }
         // Any that the first request of a sandbox has left; the name says whose it is.
         self.unwire(&veth).await.map_err(|error| step("veth", error))?;
-        if self.leg(container_id).is_none() && self.current_status().has(container_id) {
+        if self.leg(container_id).is_none() && self.flows_remain(container_id) {
             let text = "flows: the switch has not confirmed that they are gone";
             return Err(CniError::new(ErrorCode::TRY_AGAIN_LATER, text));
         }

@@ -5,6 +5,7 @@
 //! nothing passes a port.
 
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 use cni_shim::cni::{CniError, ErrorCode};
 use cni_shim::contract::Request;
@@ -30,23 +31,25 @@ impl PodNetwork {
         let leg = attached.as_ref().filter(|leg| leg.ifname == request.ifname);
         let veth = host_veth_of(leg, &request.container_id, &request.ifname);
         let detached = match (leg, &attached) {
-            (Some(leg), _) => self.detach(leg).await.map(|()| true),
-            // Its port has gone before, by somebody else or by a DEL whose flows were not confirmed in time. The runtime can do no
-            // more about those: the address alone waits for them.
-            (None, None) => Ok(self.until_gone(&request.container_id).await.is_ok()),
-            (None, Some(_)) => Ok(true),
+            (Some(leg), _) => self.detach(leg).await,
+            (None, None) => {
+                // Its port has gone before, by somebody else or by a DEL whose flows were not confirmed in time. The runtime can
+                // do no more about those: the address alone waits for them.
+                let _ = self.until_gone(&request.container_id).await;
+                Ok(())
+            }
+            (None, Some(_)) => Ok(()),
         };
-        let is_free = detached.unwrap_or_else(|error| {
+        if let Err(error) = detached {
             problems.push(error.msg);
-            false
-        });
+        }
         fault::point("del:port")?;
         if let Err(error) = self.timed("delete veth", self.unwire(&veth)).await {
             problems.push(format!("veth: {error}"));
         }
         fault::point("del:veth")?;
         // An address whose flows may still be there must not go to another pod.
-        if problems.is_empty() && is_free {
+        if problems.is_empty() && (attached.is_some() || !self.flows_remain(&request.container_id)) {
             let network = self.current_status().network;
             if let Some(network) = network
                 && let Err(error) =
@@ -69,6 +72,16 @@ impl PodNetwork {
         let gone = self.timed("delete flows", self.until_gone(&leg.sandbox)).await;
         let deleted = self.timed("delete port", self.ports.delete(&leg.host_veth)).await;
         gone.and(deleted.map_err(|error| switch_step("port", error)))
+    }
+
+    /// Whether the switch has not confirmed that the flows of a sandbox without a port are gone. Once it has, it is looked after
+    /// what waits for that.
+    pub(super) fn flows_remain(&self, sandbox: &str) -> bool {
+        let remain = self.current_status().has(sandbox);
+        if remain {
+            self.flows_awaited.store(true, Ordering::Relaxed);
+        }
+        remain
     }
 
     /// Waits until the switch has confirmed that it has no flows of a sandbox any more.

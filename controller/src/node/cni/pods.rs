@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -71,6 +72,8 @@ pub struct PodNetwork {
     last_ports: Mutex<HashMap<String, OfPort>>,
     /// Sandboxes that a DEL is at work on: the pipeline leads nothing to and from their ports any more.
     pub(super) leaving: Mutex<BTreeSet<String>>,
+    /// An address waits until the switch confirms that flows are gone.
+    pub(in crate::node) flows_awaited: AtomicBool,
     /// Pods are objects of an API server: an ADD waits until this side knows the pod and with it its annotations.
     pods_are_known: bool,
     /// Where the container runtime is asked.
@@ -117,6 +120,7 @@ impl PodNetwork {
             given: Arc::default(),
             last_ports: Mutex::default(),
             leaving: Mutex::default(),
+            flows_awaited: AtomicBool::new(false),
             pods_are_known: config.pods_are_known,
             cri_socket: config.cri_socket.clone(),
             look: Notify::new(),

@@ -267,6 +267,10 @@ pub async fn set_alias(host_veth: &str, alias: Option<String>) -> Result<(), San
 /// # Errors
 /// [`SandboxError::Step`]: it is not known, which is no reason to take a pod for gone.
 pub fn link_exists(name: &str) -> Result<bool, SandboxError> {
+    // Of a longer one the kernel takes the beginning.
+    if name.is_empty() || name.len() >= libc::IFNAMSIZ {
+        return Ok(false);
+    }
     // Nothing is sent by the socket. if_nametoindex(3) has the kernel run modprobe(8) twice for a name that is not there, and
     // netlink has it wait for the lock on all links.
     let none = SockFlag::SOCK_CLOEXEC;
@@ -398,6 +402,10 @@ pub async fn unwire(host_veth: &str) -> Result<bool, SandboxError> {
 /// # Errors
 /// [`SandboxError::Step`].
 pub fn unwire_blocking(host_veth: &str) -> Result<bool, SandboxError> {
+    // That there is none is known without the lock that the kernel has for links.
+    if !link_exists(host_veth)? {
+        return Ok(false);
+    }
     netlink::delete_link(host_veth)
         .map_err(|source| SandboxError::step(format!("remove the link {host_veth}"), source))
 }

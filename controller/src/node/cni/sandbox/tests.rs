@@ -74,7 +74,9 @@ fn what_can_not_be_asked_is_not_absent() {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     assert!(link_exists("lo").unwrap());
-    assert!(!link_exists("no-such-link").unwrap());
+    for none in ["no-such-link", "", "lo-and-some-more-letters"] {
+        assert!(!link_exists(none).unwrap(), "{none:?}");
+    }
     assert_eq!(runtime.block_on(link_alias("no-such-link")).unwrap(), None);
     let null = std::fs::File::open("/dev/null").unwrap();
     let mut files = Vec::new();
