@@ -79,8 +79,8 @@ fn pods_keep_their_flows_whatever_is_wrong_with_the_nodes_network() -> anyhow::R
         "ip link add other0 type veth peer other1",
         "ip link set other1 up",
         "ip link set other0 up",
-        "ip route del 172.30.0.0/16 dev tun0",
-        "ip route add 172.30.0.0/16 dev other0",
+        // At once: one that is gone for a moment may be put right before there is another.
+        "ip route replace 172.30.0.0/16 dev other0",
     ] {
         let words: Vec<&str> = command.split(' ').collect();
         let output = lab.inside("node/node1", &words).output()?;

@@ -16,7 +16,7 @@ use netlink_packet_route::link::LinkAttribute;
 use netlink_packet_route::route::RouteAttribute;
 use nix::libc;
 use nix::net::if_::if_nametoindex;
-use rtnetlink::packet_core::NetlinkPayload;
+use rtnetlink::packet_core::{NLM_F_REPLACE, NetlinkPayload};
 use rtnetlink::sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, TokioSocket};
 use rtnetlink::{MulticastGroup, new_multicast_connection};
@@ -55,6 +55,8 @@ async fn links(tun: String, changed: &Notify) -> io::Result<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn(connection);
     while let Some((message, _)) = events.next().await {
+        // Of a route that another takes the place of nothing else is told.
+        let replaces = message.header.flags & NLM_F_REPLACE != 0;
         let is_tun = |index| link_exists(&tun).unwrap_or(true) && if_nametoindex(tun.as_str()) == Ok(index);
         let message = match message.payload {
             NetlinkPayload::InnerMessage(message) => Some(message),
@@ -72,10 +74,11 @@ async fn links(tun: String, changed: &Notify) -> io::Result<()> {
                 let is_egress_ip = |attribute: &AddressAttribute| matches!(attribute, AddressAttribute::Label(label) if egress_ips::is_label(label));
                 is_tun(address.header.index) || address.attributes.iter().any(is_egress_ip)
             }
-            RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => route
-                .attributes
-                .iter()
-                .any(|attribute| matches!(attribute, RouteAttribute::Oif(to) if is_tun(*to))),
+            RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => {
+                let mut attributes = route.attributes.iter();
+                replaces
+                    || attributes.any(|attribute| matches!(attribute, RouteAttribute::Oif(to) if is_tun(*to)))
+            }
             _ => false,
         });
         if concerns {
