@@ -91,7 +91,8 @@ async fn start() -> ExitCode {
     let ended = if args.firewall {
         obstacles::command(&args.cluster, &args.node).await
     } else {
-        run(args, log).await.map(|()| ExitCode::SUCCESS)
+        // A task: what it waits for then mostly wakes the thread that it runs on, not another.
+        tokio::spawn(run(args, log)).await.map_err(anyhow::Error::from).flatten().map(|()| ExitCode::SUCCESS)
     };
     match ended {
         Ok(status) => status,

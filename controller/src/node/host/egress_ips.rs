@@ -17,11 +17,10 @@ use nix::libc;
 use nix::net::if_::if_indextoname;
 use nix::sys::socket::{self, LinkAddr, MsgFlags, SockFlag, SockType, sendto};
 use rtnetlink::{AddressMessageBuilder, Handle};
-use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::links::{LinkError, addresses, errno, network, open_error, step};
+use super::links::{LinkError, addresses, beside, errno, network, open_error, step};
 
 /// `IFNAMSIZ` of linux/if.h without the zero at the end: also how long a label can be.
 const LABEL_LENGTH: usize = 15;
@@ -56,10 +55,15 @@ fn label(link: &str) -> String {
 /// The kernel can't be asked. What it refuses of one address is in the result.
 pub async fn ensure(node_ip: Ipv4Addr, wanted: &BTreeSet<Ipv4Addr>) -> Result<Placed, LinkError> {
     let (connection, netlink, _) = rtnetlink::new_connection().map_err(open_error)?;
-    // Ends the connection's task with this function.
-    let mut tasks = JoinSet::new();
-    tasks.spawn(connection);
-    let present = addresses(&netlink).await?;
+    beside(connection, place_all(&netlink, node_ip, wanted)).await
+}
+
+async fn place_all(
+    netlink: &Handle,
+    node_ip: Ipv4Addr,
+    wanted: &BTreeSet<Ipv4Addr>,
+) -> Result<Placed, LinkError> {
+    let present = addresses(netlink).await?;
     let mut placed = Placed::default();
     let of_node = |address: &AddressMessage| network(address).filter(|net| net.addr() == node_ip);
     let link = present.iter().find_map(|address| Some((address.header.index, of_node(address)?)));
@@ -79,11 +83,11 @@ pub async fn ensure(node_ip: Ipv4Addr, wanted: &BTreeSet<Ipv4Addr>) -> Result<Pl
     // The kernel removes an address together with an older one of its subnet.
     let present: BTreeSet<Ipv4Addr> = match placed.changes.is_empty() {
         true => present.iter().filter_map(network).map(|net| net.addr()).collect(),
-        false => addresses(&netlink).await?.iter().filter_map(network).map(|net| net.addr()).collect(),
+        false => addresses(netlink).await?.iter().filter_map(network).map(|net| net.addr()).collect(),
     };
     let mut added = Vec::new();
     for ip in wanted {
-        match place(&netlink, *ip, node_ip, link, &present).await {
+        match place(netlink, *ip, node_ip, link, &present).await {
             Ok(None) => {}
             Ok(Some(change)) => {
                 placed.changes.push(change);

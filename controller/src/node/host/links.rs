@@ -27,7 +27,6 @@ use rtnetlink::sys::SocketAddr;
 use rtnetlink::{
     AddressMessageBuilder, Handle, LinkUnspec, MulticastGroup, RouteMessageBuilder, new_multicast_connection,
 };
-use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
@@ -111,17 +110,29 @@ pub enum LinkError {
 pub async fn ensure(spec: &Tun0Spec, within: Duration) -> Result<Vec<String>, LinkError> {
     let (connection, netlink, mut events) =
         new_multicast_connection(&[MulticastGroup::Link]).map_err(open_error)?;
-    // Ends the connection's task with this function.
-    let mut tasks = JoinSet::new();
-    tasks.spawn(connection);
-    let link = appeared(&netlink, &mut events, &spec.name, within).await?;
-    let mut tun0 = Link { netlink, index: link.header.index, spec, changes: Vec::new() };
-    tun0.link(&link).await?;
-    tun0.address().await?;
-    tun0.routes().await?;
-    let mut changes = tun0.changes;
-    changes.extend(forwarding()?);
-    Ok(changes)
+    let work = async {
+        let link = appeared(&netlink, &mut events, &spec.name, within).await?;
+        let mut tun0 = Link { netlink, index: link.header.index, spec, changes: Vec::new() };
+        tun0.link(&link).await?;
+        tun0.address().await?;
+        tun0.routes().await?;
+        let mut changes = tun0.changes;
+        changes.extend(forwarding()?);
+        Ok(changes)
+    };
+    beside(connection, work).await
+}
+
+/// Does what asks the kernel over this connection. Both are one task: between two, each request and each answer would wake
+/// another thread, which is most of what an agent costs that has nothing to do.
+pub(super) async fn beside<T>(connection: impl Future<Output = ()>, work: impl Future<Output = T>) -> T {
+    tokio::pin!(connection, work);
+    tokio::select! {
+        done = &mut work => return done,
+        () = &mut connection => {}
+    }
+    // Whatever is still asked for fails by itself.
+    work.await
 }
 
 /// The link of that name, as soon as there is one.
@@ -360,22 +371,23 @@ pub fn conflicts(local: &[LocalNetwork], cluster: &[Ipv4Net]) -> Vec<Conflict> {
 /// [`LinkError::Step`].
 pub async fn local_networks(but: &str) -> Result<Vec<LocalNetwork>, LinkError> {
     let (connection, netlink, _) = rtnetlink::new_connection().map_err(open_error)?;
-    let mut tasks = JoinSet::new();
-    tasks.spawn(connection);
-    let mut networks = Vec::new();
-    // Not all links: each pod has one, and none of those an address.
-    let mut names: BTreeMap<u32, Option<String>> = BTreeMap::new();
-    for address in addresses(&netlink).await? {
-        let index = address.header.index;
-        let name = match names.entry(index) {
-            Entry::Occupied(known) => known.get().clone(),
-            Entry::Vacant(new) => new.insert(name_but_of_loopback(&netlink, index).await?).clone(),
-        };
-        if let (Some(link), Some(network)) = (name.filter(|name| name != but), network(&address)) {
-            networks.push(LocalNetwork { link, network: network.trunc() });
+    let work = async {
+        let mut networks = Vec::new();
+        // Not all links: each pod has one, and none of those an address.
+        let mut names: BTreeMap<u32, Option<String>> = BTreeMap::new();
+        for address in addresses(&netlink).await? {
+            let index = address.header.index;
+            let name = match names.entry(index) {
+                Entry::Occupied(known) => known.get().clone(),
+                Entry::Vacant(new) => new.insert(name_but_of_loopback(&netlink, index).await?).clone(),
+            };
+            if let (Some(link), Some(network)) = (name.filter(|name| name != but), network(&address)) {
+                networks.push(LocalNetwork { link, network: network.trunc() });
+            }
         }
-    }
-    Ok(networks)
+        Ok(networks)
+    };
+    beside(connection, work).await
 }
 
 /// The name of a link; none if it is a loopback, or gone.
