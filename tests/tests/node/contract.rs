@@ -298,8 +298,9 @@ fn one_agent_has_the_socket_and_it_comes_back() -> anyhow::Result<()> {
         until(Duration::from_secs(15), || pod.succeed("CHECK", &agent).map(|_| ()))?;
     }
     // Something else in its place.
-    std::fs::remove_file(&agent)?;
-    std::fs::write(&agent, "no socket")?;
+    let other = agent.with_extension("other");
+    std::fs::write(&other, "no socket")?;
+    std::fs::rename(&other, &agent)?;
     until(Duration::from_secs(15), || pod.succeed("CHECK", &agent).map(|_| ()))?;
     pod.succeed("DEL", &agent)?;
     nothing_is_left(&lab)

@@ -3,7 +3,8 @@
 //! One agent has it, by a lock on the file beside it; and the socket comes back should somebody remove it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::os::fd::AsRawFd;
+use std::future::pending;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,22 +13,26 @@ use std::time::Duration;
 use cni_shim::cni::{CniError, Command, ErrorCode};
 use cni_shim::contract::{self, ContractError, PREFIX, Request, Response};
 use nix::errno::Errno;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::socket::{MsgFlags, recv};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use nix::unistd;
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::pods::PodNetwork;
+use crate::node::agent::RESYNC;
 use crate::node::metrics::{self, Verb};
 use crate::node::status::Status;
 
 /// How long a plugin may take to send its request. It has it in hand when it connects.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
 
-/// How often it is made sure that the socket's file is there.
-const LOOK: Duration = Duration::from_secs(5);
+/// The pause between two attempts to open the socket again.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Why the socket could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -82,8 +87,51 @@ impl Claim {
 pub struct Server {
     claim: Claim,
     listener: UnixListener,
-    /// Device and inode of the socket's file.
-    file: (u64, u64),
+    file: SocketFile,
+}
+
+/// The file by which the socket is found.
+struct SocketFile {
+    /// Device and inode.
+    identity: (u64, u64),
+    /// Tells when it is removed or renamed; none: the kernel gives no more of them, and only looks tell.
+    watch: Option<AsyncFd<OwnedFd>>,
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> std::io::Result<Self> {
+        let watch = Self::watch(path)
+            .inspect_err(|error| warn!("that the CNI socket is removed would be noticed late: {error}"))
+            .ok();
+        // After the kernel was asked to tell of it: what is done to it before is seen here.
+        let found = fs::symlink_metadata(path)?;
+        Ok(Self { identity: (found.dev(), found.ino()), watch })
+    }
+
+    #[allow(unsafe_code)] // There is no safe way to have tokio wait for a file descriptor that is no socket.
+    fn watch(path: &Path) -> std::io::Result<AsyncFd<OwnedFd>> {
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+        // A socket that is served outlives its name: removing that is a change of its link count.
+        inotify.add_watch(path, AddWatchFlags::IN_ATTRIB | AddWatchFlags::IN_MOVE_SELF)?;
+        // SAFETY: an `OwnedFd` has one file descriptor, which is open as long as it lives, and nobody takes it out.
+        Ok(unsafe { AsyncFd::register_with_interest(inotify.into(), Interest::READABLE) }?)
+    }
+
+    fn is_at(&self, path: &Path) -> bool {
+        fs::symlink_metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity)
+    }
+
+    /// Waits until something is done to the file. May be cancelled.
+    async fn touched(&self) {
+        let Some(watch) = &self.watch else { return pending().await };
+        match watch.readable().await {
+            Ok(mut ready) => {
+                // What it was does not matter. Whatever could not be read comes again.
+                let _ = ready.try_io(|inotify| Ok(unistd::read(inotify.get_ref(), &mut [0; 256])?));
+            }
+            Err(_) => pending().await,
+        }
+    }
 }
 
 impl Server {
@@ -98,10 +146,9 @@ impl Server {
 
     /// Serves requests, each in a task of its own: a request that waits holds up no other.
     pub async fn serve(mut self, pods: Arc<PodNetwork>, status: watch::Sender<Status>) {
-        let mut look = interval(LOOK);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_open = true;
         loop {
-            // Both arms may be cancelled: a connection that was not accepted waits.
+            // All arms may be cancelled: a connection that was not accepted waits.
             tokio::select! {
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, _)) => {
@@ -109,21 +156,21 @@ impl Server {
                     }
                     Err(error) => {
                         warn!("CNI socket: {error}");
-                        tokio::time::sleep(Duration::from_millis(100)).await;
+                        sleep(Duration::from_millis(100)).await;
                     }
                 },
-                _ = look.tick() => {
-                    let is_open = self.look();
-                    status.send_if_modified(|status| std::mem::replace(&mut status.serving, is_open) != is_open);
-                }
+                () = self.file.touched() => {}
+                () = sleep(if is_open { RESYNC } else { AGAIN }) => {}
             }
+            is_open = self.look();
+            status.send_if_modified(|status| std::mem::replace(&mut status.serving, is_open) != is_open);
         }
     }
 
     /// Opens the socket again if its file has gone, or is another's. Tells whether it is open.
     fn look(&mut self) -> bool {
         let path = &self.claim.path;
-        if fs::symlink_metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == self.file) {
+        if self.file.is_at(path) {
             return true;
         }
         match listen(path) {
@@ -140,7 +187,7 @@ impl Server {
     }
 }
 
-fn listen(path: &Path) -> Result<(UnixListener, (u64, u64)), ServerError> {
+fn listen(path: &Path) -> Result<(UnixListener, SocketFile), ServerError> {
     let fail = |step| move |source| ServerError { path: path.to_owned(), step, source };
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -150,13 +197,13 @@ fn listen(path: &Path) -> Result<(UnixListener, (u64, u64)), ServerError> {
     }
     let listener = UnixListener::bind(path).map_err(fail("binding"))?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(fail("restricting it to root"))?;
-    let file = fs::symlink_metadata(path).map_err(fail("looking at it"))?;
-    Ok((listener, (file.dev(), file.ino())))
+    let file = SocketFile::new(path).map_err(fail("looking at it"))?;
+    Ok((listener, file))
 }
 
 async fn connection(mut stream: UnixStream, pods: Arc<PodNetwork>) {
     let response = match stream.peer_cred() {
-        Ok(peer) if peer.uid() == nix::unistd::geteuid().as_raw() => {
+        Ok(peer) if peer.uid() == unistd::geteuid().as_raw() => {
             match timeout(REQUEST_DEADLINE, read(&mut stream)).await {
                 Ok(Ok(request)) => answer(&request, &pods, &Caller(&stream)).await,
                 Ok(Err(error)) => {
