@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
 use controller::node::netns::{NetNs, run_in};
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::json;
 use tests::cni::{Sandbox, error_of, leases, nothing_is_left, socket};
@@ -184,8 +185,10 @@ fn a_lease_that_names_another_pod_is_given_back() -> anyhow::Result<()> {
 fn a_socket_that_cannot_be_opened_is_told() -> anyhow::Result<()> {
     let (lab, agent, pods) = one_node(1)?;
     let node = lab.netns("node/node1")?;
-    fs::remove_file(&agent)?;
-    fs::create_dir(&agent)?;
+    let other = agent.with_extension("other");
+    fs::create_dir(&other)?;
+    renameat2(AT_FDCWD, &other, AT_FDCWD, &agent, RenameFlags::RENAME_EXCHANGE)?;
+    fs::remove_file(&other)?;
     until(SOON, || {
         let (code, text) = get(&node, ADMIN, "/readyz")?;
         ensure!(code == 503 && text.contains("[-] cni"), "{code} {text}");

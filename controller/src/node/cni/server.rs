@@ -31,7 +31,8 @@ use crate::node::status::Status;
 /// How long a plugin may take to send its request. It has it in hand when it connects.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
 
-/// The pause between two attempts to open the socket again.
+/// The pause between two attempts to open the socket again, however soon it is known that it has gone: whoever else claims the
+/// place may be as quick.
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// Why the socket could not be opened.
@@ -94,21 +95,22 @@ pub struct Server {
 struct SocketFile {
     /// Device and inode.
     identity: (u64, u64),
-    /// Tells when it is removed or renamed; none: the kernel gives no more of them, and only looks tell.
+    /// Tells when it is removed or renamed; none: the kernel gives no more of them (`fs.inotify.max_user_instances`).
     watch: Option<AsyncFd<OwnedFd>>,
+    since: Instant,
 }
 
 impl SocketFile {
     fn new(path: &Path) -> std::io::Result<Self> {
         let watch = Self::watch(path)
-            .inspect_err(|error| warn!("that the CNI socket is removed would be noticed late: {error}"))
+            .inspect_err(|error| debug!("only looks tell whether the CNI socket is there: {error}"))
             .ok();
-        // After the kernel was asked to tell of it: what is done to it before is seen here.
+        // After the kernel was asked to tell of it: that it is removed before is seen here.
         let found = fs::symlink_metadata(path)?;
-        Ok(Self { identity: (found.dev(), found.ino()), watch })
+        Ok(Self { identity: (found.dev(), found.ino()), watch, since: Instant::now() })
     }
 
-    #[allow(unsafe_code)] // There is no safe way to have tokio wait for a file descriptor that is no socket.
+    #[allow(unsafe_code)] // Of a file descriptor that is no socket, tokio's safe constructors are deprecated.
     fn watch(path: &Path) -> std::io::Result<AsyncFd<OwnedFd>> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         // A socket that is served outlives its name: removing that is a change of its link count.
@@ -126,9 +128,12 @@ impl SocketFile {
         let Some(watch) = &self.watch else { return pending().await };
         match watch.readable().await {
             Ok(mut ready) => {
-                // What it was does not matter. Whatever could not be read comes again.
-                let _ = ready.try_io(|inotify| Ok(unistd::read(inotify.get_ref(), &mut [0; 256])?));
+                // What it was does not matter.
+                let mut read =
+                    |inotify: &AsyncFd<OwnedFd>| Ok(unistd::read(inotify.get_ref(), &mut [0; 256])?);
+                while matches!(ready.try_io(read), Ok(Ok(_))) {}
             }
+            // The runtime ends.
             Err(_) => pending().await,
         }
     }
@@ -148,6 +153,8 @@ impl Server {
     pub async fn serve(mut self, pods: Arc<PodNetwork>, status: watch::Sender<Status>) {
         let mut is_open = true;
         loop {
+            let may_open = self.file.since.elapsed() >= AGAIN;
+            let told = may_open && self.file.watch.is_some();
             // All arms may be cancelled: a connection that was not accepted waits.
             tokio::select! {
                 accepted = self.listener.accept() => match accepted {
@@ -159,8 +166,8 @@ impl Server {
                         sleep(Duration::from_millis(100)).await;
                     }
                 },
-                () = self.file.touched() => {}
-                () = sleep(if is_open { RESYNC } else { AGAIN }) => {}
+                () = self.file.touched(), if told => {}
+                () = sleep(if told && is_open { RESYNC } else { AGAIN }) => {}
             }
             is_open = self.look();
             status.send_if_modified(|status| std::mem::replace(&mut status.serving, is_open) != is_open);
@@ -169,11 +176,19 @@ impl Server {
 
     /// Opens the socket again if its file has gone, or is another's. Tells whether it is open.
     fn look(&mut self) -> bool {
-        let path = &self.claim.path;
+        let path = &self.claim.path.clone();
         if self.file.is_at(path) {
             return true;
         }
-        match listen(path) {
+        let opened = listen(path).or_else(|error| {
+            if path.parent().is_some_and(Path::exists) {
+                return Err(error);
+            }
+            // The lock has gone with the directory.
+            self.claim = Claim::new(path)?;
+            listen(path)
+        });
+        match opened {
             Ok((listener, file)) => {
                 warn!(socket = %path.display(), "somebody had removed the CNI socket: opened again");
                 (self.listener, self.file) = (listener, file);
@@ -295,4 +310,29 @@ async fn answer(request: &Request, pods: &PodNetwork, caller: &Caller<'_>) -> Re
             Response::failure(error)
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_socket_comes_back_with_its_directory() {
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = temporary.path().join("cniserver");
+        let path = dir.join("socket");
+        let mut server = Server::bind(Claim::new(&path).unwrap()).unwrap();
+        assert!(server.look());
+        for remove in
+            [|path: &Path| fs::remove_file(path), |path: &Path| fs::remove_dir_all(path.parent().unwrap())]
+        {
+            assert!(timeout(Duration::from_millis(1), server.file.touched()).await.is_err());
+            remove(&path).unwrap();
+            timeout(Duration::from_secs(30), server.file.touched()).await.unwrap();
+            assert!(server.look());
+            let (asked, accepted) = tokio::join!(UnixStream::connect(&path), server.listener.accept());
+            assert!(asked.is_ok() && accepted.is_ok());
+            assert!(Claim::new(&path).is_err(), "a second agent could claim it");
+        }
+    }
 }
