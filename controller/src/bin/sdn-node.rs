@@ -91,8 +91,7 @@ async fn start() -> ExitCode {
     let ended = if args.firewall {
         obstacles::command(&args.cluster, &args.node).await
     } else {
-        // A task: what it waits for then mostly wakes the thread that it runs on, not another.
-        tokio::spawn(run(args, log)).await.map_err(anyhow::Error::from).flatten().map(|()| ExitCode::SUCCESS)
+        run(args, log).await.map(|()| ExitCode::SUCCESS)
     };
     match ended {
         Ok(status) => status,

@@ -124,15 +124,21 @@ pub async fn ensure(spec: &Tun0Spec, within: Duration) -> Result<Vec<String>, Li
 }
 
 /// Does what asks the kernel over this connection. Both are one task: between two, each request and each answer would wake
-/// another thread, which is most of what an agent costs that has nothing to do.
-pub(super) async fn beside<T>(connection: impl Future<Output = ()>, work: impl Future<Output = T>) -> T {
-    tokio::pin!(connection, work);
+/// another thread.
+///
+/// # Errors
+/// Those of the work; [`LinkError::Step`] if the connection ends before it, which would look like an empty answer.
+pub(super) async fn beside<T>(
+    connection: impl Future<Output = ()>,
+    work: impl Future<Output = Result<T, LinkError>>,
+) -> Result<T, LinkError> {
     tokio::select! {
-        done = &mut work => return done,
-        () = &mut connection => {}
+        done = work => done,
+        () = connection => Err(LinkError::Step {
+            step: "ask the kernel about links and addresses".to_owned(),
+            source: io::ErrorKind::ConnectionAborted.into(),
+        }),
     }
-    // Whatever is still asked for fails by itself.
-    work.await
 }
 
 /// The link of that name, as soon as there is one.

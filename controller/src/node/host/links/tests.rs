@@ -206,3 +206,9 @@ fn local_networks_and_conflicts() {
         );
     });
 }
+
+#[tokio::test]
+async fn a_connection_that_ends_is_an_error() {
+    let ended = beside(std::future::ready(()), std::future::pending::<Result<(), LinkError>>()).await;
+    assert!(matches!(ended, Err(LinkError::Step { .. })), "{ended:?}");
+}
