@@ -22,8 +22,8 @@ const NAMESPACES: u16 = 2000;
 const TIMES: usize = 5;
 /// What was started or made just now has been taken note of, and what only the start needed has been given back.
 const SETTLED: Duration = Duration::from_secs(15);
-/// Four of the looks that it takes every 30 seconds.
-const IDLE: Duration = Duration::from_secs(120);
+/// With one of the looks that it takes every five minutes, and ten of those that it takes every 30 seconds.
+const IDLE: Duration = Duration::from_secs(300);
 const LONG: Duration = Duration::from_secs(60);
 
 fn main() -> anyhow::Result<()> {
