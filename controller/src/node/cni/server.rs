@@ -129,8 +129,7 @@ impl SocketFile {
         match watch.readable().await {
             Ok(mut ready) => {
                 // What it was does not matter.
-                let mut read =
-                    |inotify: &AsyncFd<OwnedFd>| Ok(unistd::read(inotify.get_ref(), &mut [0; 256])?);
+                let read = |inotify: &AsyncFd<OwnedFd>| Ok(unistd::read(inotify.get_ref(), &mut [0; 256])?);
                 while matches!(ready.try_io(read), Ok(Ok(_))) {}
             }
             // The runtime ends.
