@@ -74,20 +74,26 @@ fn all(pods: &[Sandbox], call: impl Fn(&Sandbox) -> anyhow::Result<()> + Sync) -
     })
 }
 
-/// Memory, and the processor's time while nothing happens.
+/// Memory, and the processor's time while nothing happens; of those that run beside the agent too, as what it takes to wake up
+/// from time to time depends on the machine, by a multiple.
 fn cost(lab: &Lab, node: &Path, what: &str) -> anyhow::Result<()> {
     std::thread::sleep(SETTLED);
-    let agent = daemon(&lab.status()?, "node1", "sdn-node")?;
-    // What its threads have run, also those that have ended since. In nanoseconds: proc_pid_stat(5) has ticks of 10 ms.
-    let clock = ClockId::pid_cpu_clock_id(agent)?;
-    let before = clock.now()?;
+    let status = lab.status()?;
+    let clocks = ["sdn-node", "ovs-vswitchd", "ovsdb-server"].map(|program| -> anyhow::Result<_> {
+        // What its threads have run, also those that have ended since. In nanoseconds: proc_pid_stat(5) has ticks of 10 ms.
+        let clock = ClockId::pid_cpu_clock_id(daemon(&status, "node1", program)?)?;
+        Ok((program, clock, clock.now()?))
+    });
     std::thread::sleep(IDLE);
-    let used = Duration::from(clock.now()? - before);
-    let share = used.as_secs_f64() / IDLE.as_secs_f64() * 100.0;
+    let mut shares = Vec::new();
+    for clock in clocks {
+        let (program, clock, before) = clock?;
+        let used = Duration::from(clock.now()? - before);
+        shares.push(format!("{:.3} % {program}", used.as_secs_f64() / IDLE.as_secs_f64() * 100.0));
+    }
     let memory = metric(node, "process_resident_memory_bytes")? / f64::from(1 << 20);
-    println!(
-        "agent, {what}: {memory:.1} MiB resident, {share:.3} % of a processor while idle ({used:.1?} of {IDLE:.0?})"
-    );
+    println!("agent, {what}: {memory:.1} MiB resident");
+    println!("  of a processor in {IDLE:.0?} in which nothing happens: {}", shares.join(", "));
     Ok(())
 }
 
