@@ -35,6 +35,9 @@ const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
 /// place may be as quick.
 const AGAIN: Duration = Duration::from_secs(5);
 
+/// The pause before what must not be done in a circle, nor half-way into what others do.
+const SHORT: Duration = Duration::from_millis(100);
+
 /// Why the socket could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("could not open the CNI socket {path}: {step}: {source}")]
@@ -162,10 +165,11 @@ impl Server {
                     }
                     Err(error) => {
                         warn!("CNI socket: {error}");
-                        sleep(Duration::from_millis(100)).await;
+                        sleep(SHORT).await;
                     }
                 },
-                () = self.file.touched(), if told => {}
+                // Who removes the whole directory is through with it by then.
+                () = self.file.touched(), if told => sleep(SHORT).await,
                 () = sleep(if told && is_open { RESYNC } else { AGAIN }) => {}
             }
             is_open = self.look();
