@@ -1,5 +1,6 @@
 //! A real `ovs-vswitchd` with the dummy datapath, in a directory of its own.
 
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -156,10 +157,11 @@ fn run(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn wait_for(path: &Path) -> anyhow::Result<()> {
+/// A socket's file is there a moment before anybody listens.
+fn wait_for(socket: &Path) -> anyhow::Result<()> {
     let deadline = Instant::now() + PATIENCE;
-    while !path.exists() {
-        ensure!(Instant::now() < deadline, "{} did not appear", path.display());
+    while let Err(error) = UnixStream::connect(socket) {
+        ensure!(Instant::now() < deadline, "{}: {error}", socket.display());
         std::thread::sleep(Duration::from_millis(5));
     }
     Ok(())

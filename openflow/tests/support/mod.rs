@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::indexing_slicing)] // Each test uses a part.
 
 use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -123,10 +124,11 @@ impl Ovs {
         self.children.push(child);
     }
 
-    fn wait_for(&self, path: &Path) {
+    /// A socket's file is there a moment before anybody listens.
+    fn wait_for(&self, socket: &Path) {
         let deadline = Instant::now() + Duration::from_secs(20);
-        while !path.exists() {
-            assert!(Instant::now() < deadline, "{} did not appear", path.display());
+        while let Err(error) = UnixStream::connect(socket) {
+            assert!(Instant::now() < deadline, "{}: {error}", socket.display());
             std::thread::sleep(Duration::from_millis(5));
         }
     }
