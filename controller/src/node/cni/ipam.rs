@@ -143,8 +143,8 @@ pub struct Ipam {
 struct State {
     /// What the directory held when it was last read, and every change of ours since.
     leases: BTreeMap<Ipv4Addr, Lease>,
-    /// What was read, and as of which state of the file: that one need not be read again.
-    read: BTreeMap<Ipv4Addr, (Stamp, Lease)>,
+    /// The files that were there then, and of which state of them: that one need not be read again.
+    read: HashMap<Ipv4Addr, Option<Stamp>>,
     /// When addresses were released, as a count of releases.
     released: HashMap<Ipv4Addr, u64>,
     releases: u64,
@@ -465,8 +465,7 @@ impl Ipam {
     /// Reads the directory into memory.
     fn read(&self, state: &mut State) -> Result<(), IpamError> {
         let failed = |source| IpamError::Io { step: "read", path: self.dir.clone(), source };
-        let mut leases = BTreeMap::new();
-        let mut read = BTreeMap::new();
+        let (mut found, mut read) = (Vec::new(), HashMap::with_capacity(state.read.len()));
         for entry in fs::read_dir(&self.dir).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let Some(address) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
@@ -477,17 +476,17 @@ impl Ipam {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(failed(error)),
             };
-            let known = state.read.get(&address).filter(|(of, _)| Some(*of) == stamp);
-            let lease = match known {
-                Some((_, lease)) => Some(lease.clone()),
-                None => self.on_disk(address)?,
-            };
-            if let Some(lease) = lease {
-                read.extend(stamp.map(|stamp| (address, (stamp, lease.clone()))));
-                leases.insert(address, lease);
+            let is_known = stamp.is_some()
+                && state.read.get(&address) == Some(&stamp)
+                && state.leases.contains_key(&address);
+            if !is_known {
+                let Some(lease) = self.on_disk(address)? else { continue };
+                found.push(lease);
             }
+            read.insert(address, stamp);
         }
-        state.leases = leases;
+        state.leases.retain(|address, _| read.contains_key(address));
+        state.leases.extend(found.into_iter().map(|lease| (lease.address, lease)));
         state.read = read;
         let mut last = String::new();
         let read = open(OpenOptions::new().read(true), &self.dir.join(LAST_RESERVED))
