@@ -28,7 +28,6 @@ use super::findings::{self, Findings};
 use super::host::{firewall::FirewallSpec, obstacles, watch as host_watch};
 use super::metrics::{self, Change, Metrics, Outcome};
 use super::ovs::bridge::{Bridge, TUN};
-use super::ovs::ports::legs;
 use super::ovs::syncer::{Applied, Syncer};
 use super::status::{Leg, Network, Status};
 use crate::cluster::{ClusterSource, Snapshot};
@@ -244,9 +243,11 @@ struct Agent {
 /// Inputs of the view, and what they were made of.
 struct Seen {
     snapshot: Arc<Snapshot>,
-    ports: Vec<PodPort>,
+    ports: Arc<Vec<PodPort>>,
     known: Known,
     inputs: Arc<Inputs>,
+    /// The pods that have flows.
+    served: Arc<BTreeSet<Leg>>,
 }
 
 impl Agent {
@@ -365,8 +366,10 @@ impl Agent {
                 *owners.entry(owner.to_string()).or_default() += 1;
             }
         }
-        let legs: Vec<Value> = legs(&self.ovsdb.replica())
-            .into_iter()
+        let legs: Vec<Value> = self
+            .pods
+            .legs()
+            .iter()
             .map(|leg| {
                 json!({
                     "ifname": leg.ifname, "ip": leg.ip, "name": leg.name, "namespace": leg.namespace,
@@ -428,7 +431,7 @@ impl Agent {
         debug!(flows = self.view.flows().len(), "flows are in sync");
         // The first time all has to be right: nothing is served before.
         if on_host.is_ok() || self.status.borrow().ready {
-            self.report(&inputs, ports, on_host.as_ref().err().map(crate::describe));
+            self.report(&inputs, on_host.as_ref().err().map(crate::describe));
         }
         on_host
     }
@@ -437,14 +440,16 @@ impl Agent {
     fn inputs(
         &mut self,
         snapshot: &Arc<Snapshot>,
-        ports: &[PodPort],
+        ports: &Arc<Vec<PodPort>>,
         known: &Known,
     ) -> Result<Arc<Inputs>, ViewError> {
-        if let Some(seen) = &self.seen
+        if let Some(seen) = &mut self.seen
             && Arc::ptr_eq(&seen.snapshot, snapshot)
-            && seen.ports == ports
+            && seen.ports == *ports
             && seen.known == *known
         {
+            // If they are the same in another place, there are not two of them any longer.
+            seen.ports = Arc::clone(ports);
             return Ok(Arc::clone(&seen.inputs));
         }
         let inputs = Arc::new(view::inputs_knowing(&snapshot.state, &self.config.node, ports, known)?);
@@ -456,9 +461,19 @@ impl Agent {
             debug!(owners = touched.len(), "the view has changed");
             self.syncer.outdated();
         }
-        let (snapshot, ports) = (Arc::clone(snapshot), ports.to_vec());
-        let seen = Seen { snapshot, ports, known: known.clone(), inputs: Arc::clone(&inputs) };
-        self.seen = Some(seen);
+        // One that was left out has no flows, whatever the switch has confirmed.
+        let with_flows: BTreeSet<(OfPort, Ipv4Addr)> =
+            inputs.pods.iter().map(|pod| (pod.port, pod.ip)).collect();
+        let served = (ports.iter())
+            .filter(|port| with_flows.contains(&(port.port, port.ip)))
+            .map(|port| Leg { sandbox: port.sandbox.clone(), port: port.port });
+        self.seen = Some(Seen {
+            snapshot: Arc::clone(snapshot),
+            ports: Arc::clone(ports),
+            known: known.clone(),
+            inputs: Arc::clone(&inputs),
+            served: Arc::new(served.collect()),
+        });
         Ok(inputs)
     }
 
@@ -489,14 +504,8 @@ impl Agent {
     }
 
     /// `problem`: of the node's own network.
-    fn report(&self, inputs: &Inputs, ports: Vec<PodPort>, problem: Option<String>) {
-        // One that was left out has no flows, whatever the switch has confirmed.
-        let with_flows: BTreeSet<(OfPort, Ipv4Addr)> =
-            inputs.pods.iter().map(|pod| (pod.port, pod.ip)).collect();
-        let legs: BTreeSet<Leg> = (ports.into_iter())
-            .filter(|port| with_flows.contains(&(port.port, port.ip)))
-            .map(|port| Leg { sandbox: port.sandbox, port: port.port })
-            .collect();
+    fn report(&self, inputs: &Inputs, problem: Option<String>) {
+        let served = self.seen.as_ref().map(|seen| Arc::clone(&seen.served)).unwrap_or_default();
         let network = Network {
             local_subnet: inputs.base.local_subnet,
             cluster_networks: inputs.base.cluster_networks.clone(),
@@ -512,13 +521,13 @@ impl Agent {
             }
         }
         let gauge = |count| i64::try_from(count).unwrap_or(i64::MAX);
-        self.metrics.pods.set(gauge(legs.len()));
+        self.metrics.pods.set(gauge(served.len()));
         self.metrics.left_out.set(gauge(left_out.len()));
         self.status.send_modify(|status| {
             status.ready = true;
             status.problem = problem;
             status.network = Some(Arc::new(network));
-            status.synced = Arc::new(legs);
+            status.synced = served;
             status.left_out = left_out;
         });
     }

@@ -33,9 +33,9 @@ use super::alias::Alias;
 use super::bandwidth;
 use super::ipam::Lease;
 use super::pods::{PodNetwork, host_veth_of, step, switch_step};
-use super::sandbox::{host_veth_name, link_alias, link_exists, link_names, mac_in_pod};
+use super::sandbox::{Links, host_veth_name, link_alias, mac_in_pod};
 use super::server::Caller;
-use crate::node::ovs::ports::{Leg, legs};
+use crate::node::ovs::ports::Leg;
 use crate::node::{cri, metrics};
 
 /// So many sandboxes at a time.
@@ -51,7 +51,7 @@ impl PodNetwork {
                 return;
             }
         };
-        let legs = legs(&self.ovsdb.replica());
+        let legs = self.legs();
         self.take_over_all(subnet, &legs).await;
         match bandwidth::remove_lost(&self.ovsdb).await {
             Ok(0) => {}
@@ -60,16 +60,16 @@ impl PodNetwork {
         }
         self.settle_second_leases(subnet, &legs, &mut leases).await;
         // After the ports: a link is there before its port.
-        match link_names() {
+        match Links::open() {
             Ok(links) => {
                 let settle = |leg| self.settle_leg(subnet, leg, &leases, &links);
-                stream::iter(&legs).for_each_concurrent(AT_ONCE, settle).await;
+                stream::iter(legs.iter()).for_each_concurrent(AT_ONCE, settle).await;
             }
             // As when the agent may open no more files: pods that run must not pay for that.
             Err(error) => warn!("can't tell which pods are wired: {error}"),
         }
         // Without the ports that have just been removed.
-        let legs = self::legs(&self.ovsdb.replica());
+        let legs = self.legs();
         let with_port: BTreeSet<(&str, &str)> =
             legs.iter().map(|leg| (leg.sandbox.as_str(), leg.ifname.as_str())).collect();
         let without_port = leases
@@ -82,12 +82,19 @@ impl PodNetwork {
         self.forget_lost_ports(&leases);
     }
 
-    /// A port: its veth must be there, and its lease.
-    async fn settle_leg(&self, subnet: Ipv4Net, leg: &Leg, leases: &[Lease], links: &BTreeSet<String>) {
-        let held = leases.iter().find(|lease| lease.address == leg.ip);
+    /// A port: its veth must be there, and its lease. `leases` are in the order of their addresses.
+    async fn settle_leg(&self, subnet: Ipv4Net, leg: &Leg, leases: &[Lease], links: &Links) {
+        let held =
+            leases.binary_search_by_key(&leg.ip, |lease| lease.address).ok().and_then(|at| leases.get(at));
         let leased = held.is_some_and(|lease| lease.is_of(&leg.sandbox, &leg.ifname));
-        let wired = links.contains(&leg.host_veth);
-        if leased && wired {
+        let wired = || {
+            let answer = links.has(&leg.host_veth);
+            answer
+                .inspect_err(|error| warn!(pod = %leg.pod(), "can't tell whether it is wired: {error}"))
+                .ok()
+        };
+        let Some(is_wired) = wired() else { return };
+        if leased && is_wired {
             return;
         }
         let lock = self.lock(&leg.sandbox);
@@ -97,12 +104,10 @@ impl PodNetwork {
             // A DEL came between, and maybe an ADD after it.
             return;
         }
-        if !wired {
+        if !is_wired {
             // Once more, now that no request is at work on it.
-            match link_exists(&leg.host_veth) {
-                Ok(false) => {}
-                Ok(true) => return,
-                Err(error) => return warn!(pod = %leg.pod(), "can't tell whether it is wired: {error}"),
+            if wired() != Some(false) {
+                return;
             }
             info!(pod = %leg.pod(), "its veth {} is gone: removing its port and its lease", leg.host_veth);
             if let Err(error) = self.take_away(subnet, &leg.sandbox, &leg.ifname).await {
@@ -308,7 +313,7 @@ impl PodNetwork {
             ifname: ifname.to_owned(),
         };
         let mut all: BTreeSet<ValidAttachment> =
-            legs(&self.ovsdb.replica()).iter().map(|leg| of(&leg.sandbox, &leg.ifname)).collect();
+            self.legs().iter().map(|leg| of(&leg.sandbox, &leg.ifname)).collect();
         let leases = self.ipam(subnet, |ipam| ipam.leases()).await?;
         all.extend(leases.iter().map(|lease| of(&lease.container_id, &lease.ifname)));
         Ok(all)

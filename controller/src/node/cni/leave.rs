@@ -4,8 +4,8 @@
 //! switch is quick with flows, but does nothing else while it removes a port. For that nobody needs to wait: without flows
 //! nothing passes a port.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use cni_shim::cni::{CniError, ErrorCode};
 use cni_shim::contract::Request;
@@ -13,7 +13,7 @@ use cni_shim::contract::Request;
 use super::fault;
 use super::pods::{PodNetwork, host_veth_of, switch_step};
 use super::server::Caller;
-use crate::node::ovs::ports::{Leg, pod_ports};
+use crate::node::ovs::ports::Leg;
 use crate::view::PodPort;
 
 impl PodNetwork {
@@ -91,12 +91,17 @@ impl PodNetwork {
     }
 
     /// The ports of pods that stay.
-    pub(in crate::node) fn staying(&self) -> Vec<PodPort> {
+    pub(in crate::node) fn staying(&self) -> Arc<Vec<PodPort>> {
         // Read under the lock: a sandbox leaves those that leave only when the replica has its port no more.
         let leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut ports = pod_ports(&self.ovsdb.replica());
-        ports.retain(|port| !leaving.contains(&port.sandbox));
-        ports
+        let ports = self.pod_ports.of(&self.ovsdb.replica());
+        match leaving.is_empty() {
+            true => ports,
+            false => {
+                let stays = |port: &&PodPort| !leaving.contains(&port.sandbox);
+                Arc::new(ports.iter().filter(stays).cloned().collect())
+            }
+        }
     }
 }
 

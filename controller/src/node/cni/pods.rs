@@ -3,7 +3,7 @@
 //! The steps of ADD are lease, veth, port, flows; whatever fails, the steps before are undone, so that the
 //! runtime may simply try again.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -37,7 +37,7 @@ use crate::node::cri::Unknown;
 use crate::node::metrics::{self, Metrics, Part, Step};
 use crate::node::netns::NetNs;
 use crate::node::ovs::bridge::BRIDGE;
-use crate::node::ovs::ports::{Leg, first_free, is_free, leg, legs};
+use crate::node::ovs::ports::{Kept, Leg, first_free, is_free, leg, legs, pod_ports};
 use crate::node::status::{Network, Status};
 use crate::view::{PodPort, annotated_port, vnid_of};
 
@@ -78,6 +78,8 @@ pub struct PodNetwork {
     pods_are_known: bool,
     /// Where the container runtime is asked.
     pub(super) cri_socket: Option<PathBuf>,
+    legs: Kept<Vec<Leg>>,
+    pub(super) pod_ports: Kept<Vec<PodPort>>,
     /// Somebody has found that leases, veths and ports may not go together.
     pub(super) look: Notify,
     /// Sandboxes that the runtime did not know when it was asked.
@@ -123,9 +125,16 @@ impl PodNetwork {
             flows_awaited: AtomicBool::new(false),
             pods_are_known: config.pods_are_known,
             cri_socket: config.cri_socket.clone(),
+            legs: Kept::new(legs),
+            pod_ports: Kept::new(pod_ports),
             look: Notify::new(),
             unknown: Mutex::default(),
         }
+    }
+
+    /// The legs of all pods on the bridge, as OVSDB has them now.
+    pub(in crate::node) fn legs(&self) -> Arc<Vec<Leg>> {
+        self.legs.of(&self.ovsdb.replica())
     }
 
     pub(super) fn current_status(&self) -> Status {
@@ -175,7 +184,7 @@ impl PodNetwork {
 
     /// Misses no port any more that neither a port nor one of these leases speaks of.
     pub(super) fn forget_lost_ports(&self, leases: &[Lease]) {
-        let legs = legs(&self.ovsdb.replica());
+        let legs = self.legs();
         let known: BTreeSet<&str> = (legs.iter().map(|leg| leg.sandbox.as_str()))
             .chain(leases.iter().map(|lease| lease.container_id.as_str()))
             .collect();
@@ -186,10 +195,14 @@ impl PodNetwork {
     /// Takes down the ports that there are. Tells whether one is missing that was there before and no DEL took away.
     pub(in crate::node) fn note_ports(&self, ports: &[PodPort]) -> bool {
         let mut last = self.last_ports.lock().unwrap_or_else(PoisonError::into_inner);
-        let there: BTreeSet<&str> = ports.iter().map(|port| port.sandbox.as_str()).collect();
-        let missing = last.keys().any(|sandbox| !there.contains(sandbox.as_str()));
-        last.extend(ports.iter().map(|port| (port.sandbox.clone(), port.port)));
-        missing
+        for port in ports {
+            match last.get_mut(&port.sandbox) {
+                Some(number) => *number = port.port,
+                None => drop(last.insert(port.sandbox.clone(), port.port)),
+            }
+        }
+        let there: HashSet<&str> = ports.iter().map(|port| port.sandbox.as_str()).collect();
+        last.len() > there.len()
     }
 
     /// CNI ADD: wires the pod and answers once the switch has confirmed its flows.

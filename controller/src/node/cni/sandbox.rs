@@ -12,11 +12,10 @@
 //! pod waiting, the longer the more pods there are. So the host's end changes once after it is made, when all else is
 //! done, and there is nothing about it that need not be: no IPv6, and of the flags none left that the switch would set.
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use ipnet::Ipv4Net;
 use netlink_packet_route::RouteNetlinkMessage;
@@ -267,31 +266,40 @@ pub async fn set_alias(host_veth: &str, alias: Option<String>) -> Result<(), San
 /// # Errors
 /// [`SandboxError::Step`]: it is not known, which is no reason to take a pod for gone.
 pub fn link_exists(name: &str) -> Result<bool, SandboxError> {
-    // Of a longer one the kernel takes the beginning.
-    if name.is_empty() || name.len() >= libc::IFNAMSIZ {
-        return Ok(false);
-    }
-    // Nothing is sent by the socket. if_nametoindex(3) has the kernel run modprobe(8) twice for a name that is not there, and
-    // netlink has it wait for the lock on all links.
-    let none = SockFlag::SOCK_CLOEXEC;
-    let bound = socket(nix::sys::socket::AddressFamily::Inet, SockType::Datagram, none, None)
-        .and_then(|socket| setsockopt(&socket, sockopt::BindToDevice, &name.into()));
-    match bound {
-        Ok(()) => Ok(true),
-        Err(Errno::ENODEV) => Ok(false),
-        Err(errno) => Err(SandboxError::step(format!("look for the link {name}"), errno.into())),
-    }
+    Links::open()?.has(name)
 }
 
-/// The names of all links of the calling thread's namespace, from proc_pid_net(5): one file instead of a request each.
-///
-/// # Errors
-/// [`SandboxError::Step`]: they are not known.
-pub fn link_names() -> Result<BTreeSet<String>, SandboxError> {
-    let text = std::fs::read_to_string("/proc/thread-self/net/dev")
-        .map_err(|error| SandboxError::step("list the links".to_owned(), error))?;
-    // Two lines of headings have no colon.
-    Ok(text.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect())
+/// Asks which links there are in the namespace of the thread that has opened it: any number of them, at a fraction of a
+/// microsecond each.
+pub struct Links(OwnedFd);
+
+impl Links {
+    /// # Errors
+    /// [`SandboxError::Step`]: there is no socket to be had.
+    pub fn open() -> Result<Self, SandboxError> {
+        // Nothing is sent by it.
+        socket(nix::sys::socket::AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
+            .map(Self)
+            .map_err(|errno| SandboxError::step("look for links".to_owned(), errno.into()))
+    }
+
+    /// Whether there is a link of that name.
+    ///
+    /// # Errors
+    /// [`SandboxError::Step`]: it is not known.
+    pub fn has(&self, name: &str) -> Result<bool, SandboxError> {
+        // Of a longer one the kernel takes the beginning.
+        if name.is_empty() || name.len() >= libc::IFNAMSIZ {
+            return Ok(false);
+        }
+        // if_nametoindex(3) has the kernel run modprobe(8) twice for a name that is not there, netlink has it wait for the
+        // lock on all links, and proc_pid_net(5) adds up the packets of each.
+        match setsockopt(&self.0, sockopt::BindToDevice, &name.into()) {
+            Ok(()) => Ok(true),
+            Err(Errno::ENODEV) => Ok(false),
+            Err(errno) => Err(SandboxError::step(format!("look for the link {name}"), errno.into())),
+        }
+    }
 }
 
 /// The alias of a link of the node; none if it has none, or there is no such link.

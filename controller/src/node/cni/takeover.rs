@@ -15,7 +15,7 @@ use super::pods::{PodNetwork, step};
 use super::sandbox;
 use crate::cluster::ClusterState;
 use crate::node::host::links;
-use crate::node::ovs::ports::{Leg, legs};
+use crate::node::ovs::ports::Leg;
 
 impl PodNetwork {
     /// Takes over a leg without a name. The caller holds the sandbox's lock.
@@ -48,7 +48,7 @@ impl PodNetwork {
 
     /// Whether there is a leg without a name.
     pub(in crate::node) fn any_unnamed(&self) -> bool {
-        legs(&self.ovsdb.replica()).iter().any(|leg| !leg.is_named())
+        self.legs().iter().any(|leg| !leg.is_named())
     }
 
     /// Looks for what may be taken over. The caller has read ports and leases before.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use flowtables::pipeline::port::FIRST_POD;
 use openflow::OfPort;
@@ -98,6 +98,33 @@ fn valid(number: i64) -> Option<OfPort> {
 /// port that it could not make, of which it says -1.
 fn port(given: Option<i64>, asked: Option<i64>) -> Option<OfPort> {
     valid(given.or(asked)?)
+}
+
+/// What is made of the replica, kept until the replica is another: it is asked for far more often than it changes.
+pub struct Kept<T> {
+    make: fn(&Replica) -> T,
+    last: Mutex<Option<(u64, Arc<T>)>>,
+}
+
+impl<T> Kept<T> {
+    /// Nothing is made before it is asked for.
+    #[must_use]
+    pub fn new(make: fn(&Replica) -> T) -> Self {
+        Self { make, last: Mutex::default() }
+    }
+
+    /// Of the replicas of one client, whichever it is now. The same one gives the same `Arc`.
+    pub fn of(&self, replica: &Replica) -> Arc<T> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some((generation, kept)) if *generation == replica.generation() => Arc::clone(kept),
+            _ => {
+                let made = Arc::new((self.make)(replica));
+                *last = Some((replica.generation(), Arc::clone(&made)));
+                made
+            }
+        }
+    }
 }
 
 /// The legs of all pods on the bridge, in the order of their ports' names.

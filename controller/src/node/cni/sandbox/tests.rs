@@ -74,8 +74,11 @@ fn what_can_not_be_asked_is_not_absent() {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     assert!(link_exists("lo").unwrap());
+    let links = Links::open().unwrap();
     for none in ["no-such-link", "", "lo-and-some-more-letters"] {
         assert!(!link_exists(none).unwrap(), "{none:?}");
+        assert!(links.has("lo").unwrap());
+        assert!(!links.has(none).unwrap(), "{none:?}");
     }
     assert_eq!(runtime.block_on(link_alias("no-such-link")).unwrap(), None);
     let null = std::fs::File::open("/dev/null").unwrap();
@@ -83,7 +86,7 @@ fn what_can_not_be_asked_is_not_absent() {
     while let Ok(file) = null.try_clone() {
         files.push(file);
     }
-    assert!(link_exists("lo").unwrap_err().to_string().contains("look for the link lo"));
+    assert!(link_exists("lo").unwrap_err().to_string().contains("look for links"));
     assert!(runtime.block_on(link_alias("lo")).is_err());
 }
 
