@@ -32,7 +32,8 @@ mod tests;
 pub struct SessionConfig {
     /// How long the peer may take for its hello.
     pub hello_timeout: Duration,
-    /// After how much silence the peer is probed with an echo request.
+    /// After how much silence the peer is probed with an echo request. A peer that ends is noticed at once; a probe only
+    /// finds one that stands still, and wakes up both.
     pub echo_interval: Duration,
     /// How long a probed peer may stay silent. A switch in the middle of a large change does not answer at once.
     pub echo_timeout: Duration,
@@ -42,8 +43,8 @@ impl Default for SessionConfig {
     fn default() -> Self {
         SessionConfig {
             hello_timeout: Duration::from_secs(10),
-            echo_interval: Duration::from_secs(5),
-            echo_timeout: Duration::from_secs(30),
+            echo_interval: Duration::from_secs(15),
+            echo_timeout: Duration::from_secs(20),
         }
     }
 }

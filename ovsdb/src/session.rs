@@ -44,9 +44,9 @@ pub struct Config {
 }
 
 impl Config {
-    /// The default limits, probes every 5 s.
+    /// The default limits, probes every 10 s.
     pub fn new(database: impl Into<String>, monitored: Monitored) -> Config {
-        let probe_interval = Some(Duration::from_secs(5));
+        let probe_interval = Some(Duration::from_secs(10));
         Config {
             database: database.into(),
             monitored,
