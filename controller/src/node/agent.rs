@@ -246,7 +246,7 @@ struct Seen {
     ports: Arc<Vec<PodPort>>,
     known: Known,
     inputs: Arc<Inputs>,
-    /// The pods that have flows.
+    /// The pods that the view has flows for.
     served: Arc<BTreeSet<Leg>>,
 }
 

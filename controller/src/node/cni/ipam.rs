@@ -11,7 +11,7 @@
 //! and connections to it in their tables: addresses that were not in use since the start of the process come first,
 //! in order behind the last one leased, then the one whose release is longest ago.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::Ipv4Addr;
@@ -142,13 +142,24 @@ pub struct Ipam {
 #[derive(Debug, Default)]
 struct State {
     /// What the directory held when it was last read, and every change of ours since.
-    leases: BTreeMap<Ipv4Addr, Lease>,
-    /// The files that were there then, and of which state of them: that one need not be read again.
-    read: HashMap<Ipv4Addr, Option<Stamp>>,
+    leases: BTreeMap<Ipv4Addr, Held>,
     /// When addresses were released, as a count of releases.
     released: HashMap<Ipv4Addr, u64>,
     releases: u64,
     last: Option<Ipv4Addr>,
+}
+
+#[derive(Debug)]
+struct Held {
+    lease: Lease,
+    /// Of which state of the file it was read: that one need not be read again. None for what we have written ourselves.
+    stamp: Option<Stamp>,
+}
+
+impl From<Lease> for Held {
+    fn from(lease: Lease) -> Self {
+        Self { lease, stamp: None }
+    }
 }
 
 /// What changes when a file is written to or replaced.
@@ -158,6 +169,16 @@ struct Stamp {
     length: u64,
     /// Seconds and nanoseconds.
     changed: (i64, i64),
+}
+
+impl State {
+    fn leases(&self) -> impl Iterator<Item = &Lease> {
+        self.leases.values().map(|held| &held.lease)
+    }
+
+    fn of(&self, address: Ipv4Addr) -> Option<&Lease> {
+        self.leases.get(&address).map(|held| &held.lease)
+    }
 }
 
 impl Stamp {
@@ -186,12 +207,8 @@ impl Ipam {
         let mut state = ipam.state();
         let _lock = ipam.lock()?;
         ipam.read(&mut state)?;
-        let empty: Vec<Ipv4Addr> = state
-            .leases
-            .values()
-            .filter(|lease| lease.container_id.is_empty())
-            .map(|lease| lease.address)
-            .collect();
+        let empty: Vec<Ipv4Addr> =
+            state.leases().filter(|lease| lease.container_id.is_empty()).map(|lease| lease.address).collect();
         for address in empty {
             warn!(%address, "removing an empty lease file, left by an interrupted ADD");
             ipam.remove(&mut state, address)?;
@@ -234,7 +251,7 @@ impl Ipam {
         }
         let mut state = self.state();
         let _lock = self.lock()?;
-        let known = state.leases.values().find(|lease| lease.is_of(container_id, ifname)).cloned();
+        let known = state.leases().find(|lease| lease.is_of(container_id, ifname)).cloned();
         if let Some(has) = known {
             // The file may have been removed or rewritten by someone else, or be of an earlier subnet.
             if self.subnet.contains(&has.address) && self.on_disk(has.address)?.as_ref() == Some(&has) {
@@ -254,19 +271,19 @@ impl Ipam {
                 match self.create(&lease) {
                     Ok(()) => {
                         self.remember_last(&mut state, address);
-                        state.leases.insert(address, lease);
+                        state.leases.insert(address, lease.into());
                         return Ok(address);
                     }
                     // Leased by someone else since the directory was read.
                     Err(IpamError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
                         let holder = self.on_disk(address)?.unwrap_or_else(|| Lease::parse(address, b""));
-                        state.leases.insert(address, holder);
+                        state.leases.insert(address, holder.into());
                     }
                     Err(error) => return Err(error),
                 }
             }
         }
-        let holder = |address: &Ipv4Addr| state.leases.get(address).or_else(|| others.get(address));
+        let holder = |address: &Ipv4Addr| state.of(*address).or_else(|| others.get(address));
         if let Some(holder) = wanted.and_then(|wanted| holder(&wanted)) {
             return Err(IpamError::Taken(holder.clone()));
         }
@@ -306,7 +323,7 @@ impl Ipam {
 
     /// Whether an interface of a container has a lease, as far as is known without reading the directory.
     pub fn is_leased(&self, container_id: &str, ifname: &str) -> bool {
-        self.state().leases.values().any(|lease| lease.is_of(container_id, ifname))
+        self.state().leases().any(|lease| lease.is_of(container_id, ifname))
     }
 
     /// Writes the lease of an address that a container is known to have, in place of one that is missing, damaged or
@@ -330,7 +347,7 @@ impl Ipam {
             None => {}
         }
         self.create(&lease)?;
-        state.leases.insert(address, lease);
+        state.leases.insert(address, lease.into());
         self.persist(address)?;
         Ok(true)
     }
@@ -358,7 +375,7 @@ impl Ipam {
             let matches = |lease: &&Lease| {
                 lease.container_id == container_id && ifname.is_none_or(|ifname| lease.ifname == ifname)
             };
-            state.leases.values().filter(matches).map(|lease| lease.address).collect()
+            state.leases().filter(matches).map(|lease| lease.address).collect()
         };
         let mut addresses = of_it(&state);
         if addresses.is_empty() {
@@ -383,7 +400,7 @@ impl Ipam {
         let mut state = self.state();
         let _lock = self.lock()?;
         self.read(&mut state)?;
-        Ok(state.leases.values().cloned().collect())
+        Ok(state.leases().cloned().collect())
     }
 
     /// Addresses that pods can have and that are leased, as far as is known without reading the directory; nothing if
@@ -465,7 +482,7 @@ impl Ipam {
     /// Reads the directory into memory.
     fn read(&self, state: &mut State) -> Result<(), IpamError> {
         let failed = |source| IpamError::Io { step: "read", path: self.dir.clone(), source };
-        let (mut found, mut read) = (Vec::new(), HashMap::with_capacity(state.read.len()));
+        let (mut found, mut there) = (Vec::new(), HashSet::with_capacity(state.leases.len()));
         for entry in fs::read_dir(&self.dir).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let Some(address) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
@@ -476,18 +493,16 @@ impl Ipam {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(failed(error)),
             };
-            let is_known = stamp.is_some()
-                && state.read.get(&address) == Some(&stamp)
-                && state.leases.contains_key(&address);
+            let is_known =
+                stamp.is_some() && state.leases.get(&address).is_some_and(|held| held.stamp == stamp);
             if !is_known {
                 let Some(lease) = self.on_disk(address)? else { continue };
-                found.push(lease);
+                found.push((address, Held { lease, stamp }));
             }
-            read.insert(address, stamp);
+            there.insert(address);
         }
-        state.leases.retain(|address, _| read.contains_key(address));
-        state.leases.extend(found.into_iter().map(|lease| (lease.address, lease)));
-        state.read = read;
+        state.leases.retain(|address, _| there.contains(address));
+        state.leases.extend(found);
         let mut last = String::new();
         let read = open(OpenOptions::new().read(true), &self.dir.join(LAST_RESERVED))
             .and_then(|file| file.take(LONGEST).read_to_string(&mut last));

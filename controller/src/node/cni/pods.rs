@@ -195,14 +195,7 @@ impl PodNetwork {
     /// Takes down the ports that there are. Tells whether one is missing that was there before and no DEL took away.
     pub(in crate::node) fn note_ports(&self, ports: &[PodPort]) -> bool {
         let mut last = self.last_ports.lock().unwrap_or_else(PoisonError::into_inner);
-        for port in ports {
-            match last.get_mut(&port.sandbox) {
-                Some(number) => *number = port.port,
-                None => drop(last.insert(port.sandbox.clone(), port.port)),
-            }
-        }
-        let there: HashSet<&str> = ports.iter().map(|port| port.sandbox.as_str()).collect();
-        last.len() > there.len()
+        note_ports(&mut last, ports)
     }
 
     /// CNI ADD: wires the pod and answers once the switch has confirmed its flows.
@@ -606,6 +599,21 @@ impl Drop for Given<'_> {
     }
 }
 
+/// Takes down the ports that there are. Tells whether one is missing that was there last.
+fn note_ports(last: &mut HashMap<String, OfPort>, ports: &[PodPort]) -> bool {
+    for port in ports {
+        match last.get_mut(&port.sandbox) {
+            Some(number) => *number = port.port,
+            None => {
+                last.insert(port.sandbox.clone(), port.port);
+            }
+        }
+    }
+    // All that are there are in it by now.
+    let there: HashSet<&str> = ports.iter().map(|port| port.sandbox.as_str()).collect();
+    last.len() > there.len()
+}
+
 /// The name of an attachment's veth on the node: its port's, which the replaced system chose otherwise, or the one that it
 /// would have.
 pub(super) fn host_veth_of(leg: Option<&Leg>, container_id: &str, ifname: &str) -> String {
@@ -665,4 +673,30 @@ pub(super) fn result(attachment: &Attachment, network: &Network, leg: &Leg, host
         ..CniResult::default()
     }
     .render(attachment.version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_missing_until_it_is_back_or_forgotten() {
+        let port = |sandbox: &str, number| PodPort {
+            namespace: "shop".to_owned(),
+            name: "web".to_owned(),
+            sandbox: sandbox.to_owned(),
+            ip: Ipv4Addr::new(10, 128, 2, 2),
+            port: OfPort(number),
+        };
+        let (a, b, c) = (port("a", 3), port("b", 4), port("c", 5));
+        let mut last = HashMap::new();
+        assert!(!note_ports(&mut last, &[]));
+        assert!(!note_ports(&mut last, &[a.clone(), b.clone()]));
+        assert!(note_ports(&mut last, std::slice::from_ref(&a)));
+        assert!(note_ports(&mut last, &[a.clone(), c.clone()]), "as many as before, but not the same");
+        assert!(!note_ports(&mut last, &[a.clone(), b, c.clone(), port("a", 9)]), "one sandbox twice");
+        assert_eq!(last["a"], OfPort(9));
+        last.remove("b");
+        assert!(!note_ports(&mut last, &[a, c]));
+    }
 }

@@ -277,10 +277,7 @@ impl Links {
     /// # Errors
     /// [`SandboxError::Step`]: there is no socket to be had.
     pub fn open() -> Result<Self, SandboxError> {
-        // Nothing is sent by it.
-        socket(nix::sys::socket::AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
-            .map(Self)
-            .map_err(|errno| SandboxError::step("look for links".to_owned(), errno.into()))
+        unbound().map(Self).map_err(|errno| SandboxError::step("look for links".to_owned(), errno.into()))
     }
 
     /// Whether there is a link of that name.
@@ -294,12 +291,23 @@ impl Links {
         }
         // if_nametoindex(3) has the kernel run modprobe(8) twice for a name that is not there, netlink has it wait for the
         // lock on all links, and proc_pid_net(5) adds up the packets of each.
-        match setsockopt(&self.0, sockopt::BindToDevice, &name.into()) {
+        let bind = |socket: &OwnedFd| setsockopt(socket, sockopt::BindToDevice, &name.into());
+        let bound = match bind(&self.0) {
+            // Without CAP_NET_RAW a socket is bound only once.
+            Err(Errno::EPERM) => unbound().and_then(|socket| bind(&socket)),
+            bound => bound,
+        };
+        match bound {
             Ok(()) => Ok(true),
             Err(Errno::ENODEV) => Ok(false),
             Err(errno) => Err(SandboxError::step(format!("look for the link {name}"), errno.into())),
         }
     }
+}
+
+/// A socket by which nothing is sent.
+fn unbound() -> nix::Result<OwnedFd> {
+    socket(nix::sys::socket::AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
 }
 
 /// The alias of a link of the node; none if it has none, or there is no such link.

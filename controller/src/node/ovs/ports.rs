@@ -157,7 +157,7 @@ pub fn leg(replica: &Replica, sandbox: &str) -> Option<Leg> {
 #[must_use]
 pub fn pod_ports(replica: &Replica) -> Vec<PodPort> {
     let pod_port = |row: &Arc<Row>| {
-        // Asked for at every event: what a leg has besides is not read.
+        // Made at every change: what a leg has besides is not read.
         let id = |key| row.map_get("external_ids", key).filter(|value| !value.is_empty());
         Some(PodPort {
             namespace: id("namespace")?.to_owned(),
@@ -205,8 +205,53 @@ pub async fn no_interface(ovsdb: &Client, name: &str) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use std::time::Instant;
+
+    use ovsdb::Monitored;
+    use ovsdb::session::{Config, Session};
+
     use super::*;
+
+    const SCHEMA: &str = r#"{"name": "D", "version": "1.0.0", "tables": {"T": {"columns": {"name": {"type": "string"}}, "isRoot": true}}}"#;
+    const ROW: &str = "550e8400-e29b-41d4-a716-446655440000";
+
+    /// A session that has fetched one row, of this name.
+    fn session(before: Option<Arc<Replica>>, name: &str) -> Session {
+        let now = Instant::now();
+        let config = Arc::new(Config::new("D", Monitored::new().all_columns("T")));
+        let mut session = Session::new(config, before, now);
+        let rows = format!(r#"[false,"{ROW}",{{"T":{{"{ROW}":{{"initial":{{"name":"{name}"}}}}}}}}]"#);
+        session.receive(format!(r#"{{"id":0,"result":{SCHEMA},"error":null}}"#).as_bytes(), now).unwrap();
+        let sent = session.outgoing().to_vec();
+        let ids = serde_json::Deserializer::from_slice(&sent).into_iter::<serde_json::Value>();
+        let id = ids.flatten().last().unwrap()["id"].clone();
+        session.receive(format!(r#"{{"id":{id},"result":{rows},"error":null}}"#).as_bytes(), now).unwrap();
+        session
+    }
+
+    #[test]
+    fn what_is_made_of_a_replica_is_kept_until_there_is_another() {
+        let kept = Kept::new(|replica: &Replica| -> Vec<String> {
+            replica.rows("T").filter_map(|row| row.str("name")).map(ToOwned::to_owned).collect()
+        });
+        let mut first = session(None, "a");
+        let old = first.replica().clone();
+        let made = kept.of(&old);
+        assert_eq!(*made, ["a"]);
+        assert!(Arc::ptr_eq(&made, &kept.of(&old)));
+        let update = format!(
+            r#"{{"id":null,"method":"update3","params":["D-1","{ROW}",{{"T":{{"{ROW}":{{"modify":{{"name":"b"}}}}}}}}]}}"#
+        );
+        first.receive(update.as_bytes(), Instant::now()).unwrap();
+        assert_eq!(*kept.of(first.replica()), ["b"]);
+        // The server was away and has another database: fetched anew, not resumed.
+        let second = session(Some(first.replica().clone()), "c");
+        assert_eq!(*kept.of(second.replica()), ["c"]);
+        assert_eq!(*kept.of(&old), ["a"]);
+        assert_eq!(*kept.of(second.replica()), ["c"]);
+    }
 
     #[test]
     fn a_port_has_the_number_that_it_was_given_or_may_expect() {

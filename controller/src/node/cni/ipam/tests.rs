@@ -37,6 +37,15 @@ impl Fixture {
         self.ipam = Ipam::open(self.dir.path(), self.ipam.subnet).unwrap();
     }
 
+    fn holders(&self) -> Vec<String> {
+        self.ipam.leases().unwrap().into_iter().map(|lease| lease.container_id).collect()
+    }
+
+    /// Of how many files it is known what they hold.
+    fn known(&self) -> usize {
+        self.ipam.state().leases.values().filter(|held| held.stamp.is_some()).count()
+    }
+
     fn next(&self, container: &str) -> String {
         self.ipam.allocate(container, "eth0", None, &BTreeMap::new()).unwrap().to_string()
     }
@@ -229,20 +238,61 @@ fn files_that_have_not_changed_are_not_read_again_and_others_are() {
     let f = small();
     f.next("aa");
     f.next("bb");
-    let holders =
-        || -> Vec<String> { f.ipam.leases().unwrap().into_iter().map(|lease| lease.container_id).collect() };
-    assert_eq!(holders(), ["aa", "bb"]);
-    let known = || f.ipam.state().read.values().flatten().count();
-    assert_eq!(known(), 0, "changed just now");
-    std::thread::sleep(std::time::Duration::from_secs(3));
-    assert_eq!(holders(), ["aa", "bb"]);
-    assert_eq!(known(), 2);
+    assert_eq!(f.holders(), ["aa", "bb"]);
+    assert_eq!(f.known(), 0, "changed just now");
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!(f.holders(), ["aa", "bb"]);
+    assert_eq!(f.known(), 2);
     // As long as before.
     f.put("10.128.2.2", "cc\r\neth0");
-    assert_eq!(holders(), ["cc", "bb"]);
-    assert_eq!(known(), 1);
+    assert_eq!(f.holders(), ["cc", "bb"]);
+    assert_eq!(f.known(), 1);
     fs::remove_file(f.dir.path().join("10.128.2.3")).unwrap();
-    assert_eq!(holders(), ["cc"]);
+    assert_eq!(f.holders(), ["cc"]);
+}
+
+/// What is known of a file is what that file said, not what was written to another of its name.
+#[test]
+fn a_directory_that_comes_back_is_read_as_it_is() {
+    let f = small();
+    let address = f.ipam.allocate("aa", "eth0", None, &BTreeMap::new()).unwrap();
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!(f.holders(), ["aa"]);
+    let aside = f.dir.path().with_extension("aside");
+    fs::rename(f.dir.path(), &aside).unwrap();
+    assert_eq!(f.ipam.release("aa", Some("eth0")).unwrap(), [address]);
+    f.ipam.allocate("bb", "eth0", Some(address), &BTreeMap::new()).unwrap();
+    fs::remove_dir_all(f.dir.path()).unwrap();
+    fs::rename(&aside, f.dir.path()).unwrap();
+    assert_eq!(f.holders(), ["aa"]);
+}
+
+#[test]
+fn files_that_were_read_and_are_others_now_are_read_again() {
+    let f = small();
+    for container in ["aa", "bb", "cc", "dd"] {
+        f.next(container);
+    }
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!(f.holders(), ["aa", "bb", "cc", "dd"]);
+    assert_eq!(f.known(), 4);
+    // Ours, of the same length.
+    f.ipam.release("aa", None).unwrap();
+    f.ipam.allocate("ee", "eth0", Some(ip("10.128.2.2")), &BTreeMap::new()).unwrap();
+    // By others.
+    let path = |name: &str| f.dir.path().join(name);
+    fs::remove_file(path("10.128.2.3")).unwrap();
+    fs::create_dir(path("10.128.2.3")).unwrap();
+    fs::remove_file(path("10.128.2.4")).unwrap();
+    std::os::unix::fs::symlink("10.128.2.5", path("10.128.2.4")).unwrap();
+    f.put("new", "ff");
+    fs::rename(path("new"), path("10.128.2.5")).unwrap();
+    let now = ["ee", "(no file, not a lease)", "(a symbolic link, not a lease)", "ff"];
+    assert_eq!(f.holders(), now);
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!(f.holders(), now);
+    assert_eq!(f.known(), 4);
+    assert_eq!(f.holders(), now);
 }
 
 #[test]

@@ -87,7 +87,24 @@ fn what_can_not_be_asked_is_not_absent() {
         files.push(file);
     }
     assert!(link_exists("lo").unwrap_err().to_string().contains("look for links"));
+    assert!(links.has("lo").unwrap());
     assert!(runtime.block_on(link_alias("lo")).is_err());
+}
+
+#[test]
+fn links_are_asked_for_in_the_namespace_where_that_was_begun() {
+    let f = Fixture::new("links");
+    let links = f.node.run(Links::open).unwrap();
+    for _ in 0..2 {
+        assert!(!links.has("vethtest").unwrap());
+        f.wire(&f.spec()).unwrap();
+        assert!(!link_exists("vethtest").unwrap(), "the test's own namespace");
+        // From here on the socket is bound to a link that goes.
+        assert!(links.has("vethtest").unwrap());
+        assert!(f.unwire("vethtest"));
+    }
+    assert!(!links.has("vethtest").unwrap());
+    assert!(links.has("lo").unwrap());
 }
 
 /// A process that was stopped, as by a debugger or a freezer, goes on waiting for the kernel's answers. It is one of its own.
