@@ -97,17 +97,19 @@ fn echoes_are_answered_and_silence_is_probed_then_given_up() {
     let start = session.core.last_received;
     session.receive(br#"{"id":"e","method":"echo","params":[1,{"x":null}]}"#, start).unwrap();
     assert_eq!(sent(&mut session)[0].to_string(), r#"{"error":null,"id":"e","result":[1,{"x":null}]}"#);
-    let after = |seconds| start + Duration::from_secs(seconds);
-    assert_eq!(session.timeout(), Some(after(5)));
-    session.handle_timeout(after(4)).unwrap();
+    let interval = session.core.config.probe_interval.unwrap();
+    let (second, due) = (Duration::from_secs(1), start + interval);
+    assert_eq!(session.timeout(), Some(due));
+    session.handle_timeout(due - second).unwrap();
     assert!(session.outgoing().is_empty());
-    session.handle_timeout(after(5)).unwrap();
+    session.handle_timeout(due).unwrap();
     assert_eq!(sent(&mut session)[0]["method"], "echo");
-    session.handle_timeout(after(9)).unwrap();
-    session.receive(b" ", after(9)).unwrap();
-    assert_eq!(session.timeout(), Some(after(14)), "any byte is a sign of life");
-    session.handle_timeout(after(14)).unwrap();
-    assert_eq!(session.handle_timeout(after(19)), Err(SessionError::Silent(Duration::from_secs(10))));
+    let heard = due + interval - second;
+    session.handle_timeout(heard).unwrap();
+    session.receive(b" ", heard).unwrap();
+    assert_eq!(session.timeout(), Some(heard + interval), "any byte is a sign of life");
+    session.handle_timeout(heard + interval).unwrap();
+    assert_eq!(session.handle_timeout(heard + 2 * interval), Err(SessionError::Silent(2 * interval)));
 }
 
 #[test]
