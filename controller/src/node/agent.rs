@@ -272,6 +272,8 @@ impl Agent {
             self.syncer.expire();
             self.host = None;
         }
+        // Of a connection that is lost it is told before anything waits for it.
+        self.connections();
         let was_ready = self.status.borrow().ready;
         let start = Instant::now();
         let result = self.reconcile().await;
