@@ -42,6 +42,8 @@ pub(crate) fn tests() -> Vec<(&'static str, Test)> {
         HOSTS
             .iter()
             .try_for_each(|(host, _)| lab.ask(&["patch", "hostsubnet", host, "-p", none]).map(drop))?;
+        // The next test must not find the nodes in the middle of it.
+        until(NOTICED, || lab.ask(&["diff"]).map(drop))?;
         outcome
     })]
 }
