@@ -32,8 +32,8 @@ mod tests;
 pub struct SessionConfig {
     /// How long the peer may take for its hello.
     pub hello_timeout: Duration,
-    /// After how much silence the peer is probed with an echo request. A peer that ends is noticed at once; a probe only
-    /// finds one that stands still, and wakes up both.
+    /// After how much silence the peer is probed with an echo request. The end of a peer on the same machine is noticed
+    /// without that: a probe finds one that stands still, or is cut off, and wakes up both.
     pub echo_interval: Duration,
     /// How long a probed peer may stay silent. A switch in the middle of a large change does not answer at once.
     pub echo_timeout: Duration,

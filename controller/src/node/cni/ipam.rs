@@ -149,10 +149,12 @@ struct State {
     last: Option<Ipv4Addr>,
 }
 
+/// A lease, and how it is known.
 #[derive(Debug)]
 struct Held {
     lease: Lease,
-    /// Of which state of the file it was read: that one need not be read again. None for what we have written ourselves.
+    /// Of which state of the file it was read: that one need not be read again. None if the file had just been changed, and
+    /// for what we have written ourselves.
     stamp: Option<Stamp>,
 }
 
