@@ -417,6 +417,7 @@ impl Agent {
 
         // Pods need their flows whatever is wrong with the node's own network.
         let applied = self.syncer.apply(self.view.flows()).await?;
+        self.pods.confirmed(&ports);
         if on_host.is_ok() {
             on_host = self.host_side(host).await;
         }

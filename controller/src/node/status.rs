@@ -71,12 +71,6 @@ pub struct Network {
 }
 
 impl Status {
-    /// Whether the switch has the flows of this sandbox's leg.
-    #[must_use]
-    pub fn has(&self, sandbox: &str) -> bool {
-        self.synced.iter().any(|leg| leg.sandbox == sandbox)
-    }
-
     /// Whether the switch has the flows of this sandbox's leg at this port. Not as long as there is no connection to it: what
     /// is restarted has none.
     #[must_use]

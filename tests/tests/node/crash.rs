@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use controller::node::cni::fault::POINTS;
 use nix::sys::signal::kill;
 use tests::cni::{Sandbox, error_of, nothing_is_left, socket};
@@ -86,6 +86,28 @@ fn a_step_that_fails_is_undone_and_named() -> anyhow::Result<()> {
         restart(&lab, None)?;
         pod.succeed("DEL", &agent).context(point)?;
         nothing_is_left(&lab).context(point)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn adds_that_fail_at_once_leave_no_flows_behind_their_answers() -> anyhow::Result<()> {
+    let lab = Lab::up(&["--nodes", "1"])?;
+    let agent = socket(&lab)?;
+    let pods = (0..8).map(|n| Sandbox::new(&lab, n)).collect::<anyhow::Result<Vec<_>>>()?;
+    restart(&lab, Some("fail:add:port"))?;
+    for round in 0..10 {
+        // While the flows of one are on their way to the switch another fails.
+        std::thread::scope(|scope| {
+            let failing = |pod: &Sandbox| {
+                let (_, text) = error_of(&pod.call("ADD", &agent, |_| {})?)?;
+                ensure!(text.contains("add:port"), "{text}");
+                Ok(())
+            };
+            let calls: Vec<_> = pods.iter().map(|pod| scope.spawn(move || failing(pod))).collect();
+            calls.into_iter().try_for_each(|call| call.join().unwrap_or_else(|_| bail!("it panicked")))
+        })?;
+        nothing_is_left(&lab).with_context(|| format!("round {round}"))?;
     }
     Ok(())
 }

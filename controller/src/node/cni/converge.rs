@@ -32,7 +32,7 @@ use tracing::{debug, info, warn};
 use super::alias::Alias;
 use super::bandwidth;
 use super::ipam::Lease;
-use super::pods::{PodNetwork, host_veth_of, step, switch_step};
+use super::pods::{PodNetwork, host_veth_of, step};
 use super::sandbox::{Links, host_veth_name, link_alias, mac_in_pod};
 use super::server::Caller;
 use crate::node::ovs::ports::Leg;
@@ -200,10 +200,10 @@ impl PodNetwork {
         if validate::container_id(container_id).is_err() || validate::ifname(ifname).is_err() {
             warn!(%address, "its lease file names no container: removing it");
             let address = *address;
-            if let Err(error) = self.ipam(subnet, move |ipam| ipam.forget(address)).await {
-                warn!(%address, "{error}");
+            match self.ipam(subnet, move |ipam| ipam.forget(address)).await {
+                Ok(()) => self.repaired(&metrics::LEASE),
+                Err(error) => warn!(%address, "{error}"),
             }
-            self.repaired(&metrics::LEASE);
             return;
         }
         let lock = self.lock(container_id);
@@ -223,10 +223,10 @@ impl PodNetwork {
                 return debug!(%address, sandbox = container_id, "stays until its flows are gone");
             }
             info!(%address, sandbox = container_id, "left by a request that did not end: removing it");
-            if let Err(error) = self.take_away(subnet, container_id, ifname).await {
-                warn!(%address, "{error}");
+            match self.take_away(subnet, container_id, ifname).await {
+                Ok(()) => self.repaired(&metrics::LEASE),
+                Err(error) => warn!(%address, "{error}"),
             }
-            self.repaired(&metrics::LEASE);
             return;
         };
         let leg = Leg {
@@ -328,14 +328,8 @@ impl PodNetwork {
     ) -> Result<(), CniError> {
         let leg = self.leg(container_id).filter(|leg| leg.ifname == ifname);
         let veth = host_veth_of(leg.as_ref(), container_id, ifname);
-        match leg {
-            Some(leg) if self.current_status().ready => self.detach(&leg).await?,
-            // Nobody makes flows now that could be waited for; before they are made no request gets an address.
-            Some(leg) => {
-                self.forget_port(&leg).await?;
-                self.ports.delete(&leg.host_veth).await.map_err(|error| switch_step("port", error))?;
-            }
-            None => {}
+        if leg.is_some() {
+            self.detach(container_id, &veth).await?;
         }
         // Any that the first request of a sandbox has left; the name says whose it is.
         self.unwire(&veth).await.map_err(|error| step("veth", error))?;

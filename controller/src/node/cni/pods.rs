@@ -28,6 +28,7 @@ use super::alias::Alias;
 use super::bandwidth::{self, Limits};
 use super::fault;
 use super::ipam::{Ipam, IpamError, Lease};
+use super::leave::Served;
 use super::sandbox::{self, BlockList, PodRoute, SandboxError, SandboxSpec, host_veth_name, pod_routes};
 use super::server::Caller;
 use super::undo::Undo;
@@ -54,7 +55,7 @@ pub struct PodNetwork {
     pub(super) ovsdb: Client,
     /// Ports of many pods in one transaction; and those of the node itself.
     pub(in crate::node) ports: PortWriter,
-    status: watch::Receiver<Status>,
+    pub(super) status: watch::Receiver<Status>,
     pub(super) nudge: Arc<Notify>,
     pub(in crate::node) metrics: Metrics,
     lease_dir: PathBuf,
@@ -70,8 +71,7 @@ pub struct PodNetwork {
     given: Arc<Mutex<BTreeMap<Ipv4Addr, Lease>>>,
     /// The number that each sandbox's port had last: one that is lost gets it again.
     last_ports: Mutex<HashMap<String, OfPort>>,
-    /// Sandboxes that a DEL is at work on: the pipeline leads nothing to and from their ports any more.
-    pub(super) leaving: Mutex<BTreeSet<String>>,
+    pub(super) served: Mutex<Served>,
     /// An address waits until the switch confirms that flows are gone.
     pub(in crate::node) flows_awaited: AtomicBool,
     /// Pods are objects of an API server: an ADD waits until this side knows the pod and with it its annotations.
@@ -121,7 +121,7 @@ impl PodNetwork {
             reserved: Mutex::default(),
             given: Arc::default(),
             last_ports: Mutex::default(),
-            leaving: Mutex::default(),
+            served: Mutex::default(),
             flows_awaited: AtomicBool::new(false),
             pods_are_known: config.pods_are_known,
             cri_socket: config.cri_socket.clone(),
@@ -329,20 +329,8 @@ impl PodNetwork {
         sandbox::unwire(host_veth).await
     }
 
-    /// Removes the port of a failed ADD, which may not have been made.
-    pub(super) async fn delete_port_of(&self, sandbox: &str, veth: &str) -> Result<(), OvsError> {
-        self.miss_no_more(sandbox);
-        bandwidth::remove(&self.ovsdb, veth).await?;
-        self.ports.delete(veth).await
-    }
-
     /// From now on the sandbox's port may be missing.
-    pub(super) async fn forget_port(&self, leg: &Leg) -> Result<(), CniError> {
-        self.miss_no_more(&leg.sandbox);
-        bandwidth::remove(&self.ovsdb, &leg.host_veth).await.map_err(|error| switch_step("bandwidth", error))
-    }
-
-    fn miss_no_more(&self, sandbox: &str) {
+    pub(super) fn miss_no_more(&self, sandbox: &str) {
         self.last_ports.lock().unwrap_or_else(PoisonError::into_inner).remove(sandbox);
     }
 

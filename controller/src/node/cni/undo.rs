@@ -16,21 +16,21 @@ pub(super) struct Undo<'a> {
 
 impl Undo<'_> {
     pub(super) async fn run(self) {
+        let Attachment { container_id, ifname, .. } = self.attachment;
         let mut clean = true;
         if let Some(veth) = &self.veth {
             if self.port
-                && let Err(error) = self.pods.delete_port_of(&self.attachment.container_id, veth).await
+                && let Err(error) = self.pods.detach(container_id, veth).await
             {
                 clean = false;
-                warn!("undoing a failed ADD: port {veth}: {error}");
+                warn!("undoing a failed ADD: port {veth}: {}", error.msg);
                 self.pods.look();
             }
             if let Err(error) = self.pods.unwire(veth).await {
                 warn!("undoing a failed ADD: veth {veth}: {error}");
             }
         }
-        // As in DEL: the address stays taken while a port may still have it.
-        let Attachment { container_id, ifname, .. } = self.attachment;
+        // As in DEL: the address stays taken while a port or flows may still have it.
         if let Some(subnet) = self.leased
             && clean
             && let Err(error) = self.pods.release(subnet, container_id, ifname).await
