@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
 use super::admin::Query;
+use super::cni::leave::Flows;
 use super::cni::pods::PodNetwork;
 use super::cni::{conflist, server};
 use super::findings::{self, Findings};
@@ -277,6 +278,7 @@ impl Agent {
         let was_ready = self.status.borrow().ready;
         let start = Instant::now();
         let result = self.reconcile().await;
+        self.pods.round_is_over();
         let took = start.elapsed();
         self.connections();
         let outcome = if result.is_ok() { "success" } else { "failure" };
@@ -285,7 +287,7 @@ impl Agent {
             Ok(()) => {
                 self.metrics.reconcile.observe(took.as_secs_f64());
                 self.status.send_modify(|status| status.last_sync = Some((SystemTime::now(), took)));
-                if self.pods.flows_awaited.swap(false, Ordering::Relaxed) {
+                if self.pods.flows_awaited.swap(false, Ordering::SeqCst) {
                     self.pods.look();
                 }
                 backoff.reset();
@@ -416,8 +418,13 @@ impl Agent {
         }
 
         // Pods need their flows whatever is wrong with the node's own network.
-        let applied = self.syncer.apply(self.view.flows()).await?;
-        self.pods.confirmed(&ports);
+        let applied = self.syncer.apply(self.view.flows()).await;
+        match &applied {
+            Ok(_) => self.pods.flows_are(Flows::Confirmed),
+            Err(error) if error.leaves_open() => self.pods.flows_are(Flows::Unknown),
+            Err(_) => {}
+        }
+        let applied = applied?;
         if on_host.is_ok() {
             on_host = self.host_side(host).await;
         }

@@ -8,7 +8,7 @@ pub mod conflist;
 mod converge;
 pub mod fault;
 pub mod ipam;
-mod leave;
+pub(in crate::node) mod leave;
 pub mod pods;
 pub mod sandbox;
 pub mod server;

@@ -278,6 +278,29 @@ fn an_address_waits_for_its_flows() -> anyhow::Result<()> {
     until(Duration::from_secs(20), || nothing_is_left(&site.lab))
 }
 
+/// What may have been sent to the switch is waited for, what was not is not.
+#[test]
+fn a_failed_add_keeps_its_address_only_as_long_as_its_flows_may_be_there() -> anyhow::Result<()> {
+    let lab = Lab::up(&["--nodes", "1"])?;
+    let (agent, pod) = (socket(&lab)?, Sandbox::new(&lab, 0)?);
+    let failed = || {
+        let (code, text) = error_of(&pod.call("ADD", &agent, |_| {})?)?;
+        ensure!(code == 11, "ADD: {code} {text}");
+        Ok(())
+    };
+    lab.kill("node1", "ovs-vswitchd")?;
+    failed()?;
+    ensure!(leases(&lab)?.is_empty(), "it waits for a switch that was sent nothing: {:?}", leases(&lab)?);
+    lab.start("node1", "ovs-vswitchd")?;
+    until(Duration::from_secs(20), || nothing_is_left(&lab))?;
+
+    let stands_still = Paused::new(daemon(&lab.status()?, "node1", "ovs-vswitchd")?)?;
+    failed()?;
+    drop(stands_still);
+    // As above.
+    until(Duration::from_secs(20), || nothing_is_left(&lab))
+}
+
 /// The same sandbox comes and goes while the switch is slow, in every second round after somebody has removed its port: each
 /// time it gets a port of its own and not what the switch has left of the one before.
 #[test]

@@ -3,7 +3,7 @@
 use cni_shim::cni::{CniError, ErrorCode};
 
 use super::alias::Alias;
-use super::pods::{Attachment, PodNetwork, result, step};
+use super::pods::{Attachment, FLOWS_DEADLINE, PodNetwork, result, step};
 use super::sandbox::{host_veth_name, link_alias};
 use super::verify::interface;
 use crate::node::netns::{self, NetNs};
@@ -78,7 +78,7 @@ impl PodNetwork {
             Some(leg) => leg.port.is_some_and(|port| status.has_at(&leg.sandbox, port)),
             None => true,
         };
-        self.until(confirmed_or_gone).await?;
+        self.until(FLOWS_DEADLINE, confirmed_or_gone).await?;
         if self.leg(&leg.sandbox).is_none() {
             return Ok(None);
         }

@@ -32,7 +32,7 @@ use tracing::{debug, info, warn};
 use super::alias::Alias;
 use super::bandwidth;
 use super::ipam::Lease;
-use super::pods::{PodNetwork, host_veth_of, step};
+use super::pods::{FLOWS_DEADLINE, PodNetwork, host_veth_of, step};
 use super::sandbox::{Links, host_veth_name, link_alias, mac_in_pod};
 use super::server::Caller;
 use crate::node::ovs::ports::Leg;
@@ -328,11 +328,13 @@ impl PodNetwork {
     ) -> Result<(), CniError> {
         let leg = self.leg(container_id).filter(|leg| leg.ifname == ifname);
         let veth = host_veth_of(leg.as_ref(), container_id, ifname);
-        if leg.is_some() {
-            self.detach(container_id, &veth).await?;
-        }
+        let detached = match leg {
+            Some(_) => self.detach(container_id, &veth, FLOWS_DEADLINE).await,
+            None => Ok(()),
+        };
         // Any that the first request of a sandbox has left; the name says whose it is.
         self.unwire(&veth).await.map_err(|error| step("veth", error))?;
+        detached?;
         if self.leg(container_id).is_none() && self.flows_remain(container_id) {
             let text = "flows: the switch has not confirmed that they are gone";
             return Err(CniError::new(ErrorCode::TRY_AGAIN_LATER, text));

@@ -4,18 +4,23 @@
 //! switch is quick with flows, but does nothing else while it removes a port. For that nobody needs to wait: without flows
 //! nothing passes a port.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use cni_shim::cni::{CniError, ErrorCode};
 use cni_shim::contract::Request;
 
 use super::bandwidth;
 use super::fault;
-use super::pods::{PodNetwork, host_veth_of, switch_step};
+use super::pods::{FLOWS_DEADLINE, PodNetwork, host_veth_of, switch_step};
 use super::server::Caller;
 use crate::view::PodPort;
+
+/// How long it is waited for flows to go where the request ends in the same way if they do not: a switch that works needs some
+/// milliseconds, and the address waits by itself.
+pub(super) const MOMENT: Duration = Duration::from_secs(1);
 
 impl PodNetwork {
     /// CNI DEL: takes away whatever there is of the sandbox. Nothing there is success.
@@ -24,7 +29,7 @@ impl PodNetwork {
     /// When something could not be taken away; the runtime asks again.
     pub(super) async fn del(&self, request: &Request, caller: &Caller<'_>) -> Result<(), CniError> {
         let lock = self.lock(&request.container_id);
-        let _guard = lock.lock().await;
+        let guard = lock.lock().await;
         caller.waits()?;
         fault::point("del:begin")?;
         let mut problems = Vec::new();
@@ -32,11 +37,11 @@ impl PodNetwork {
         let leg = attached.as_ref().filter(|leg| leg.ifname == request.ifname);
         let veth = host_veth_of(leg, &request.container_id, &request.ifname);
         let detached = match (leg, &attached) {
-            (Some(leg), _) => self.detach(&leg.sandbox, &leg.host_veth).await,
+            (Some(leg), _) => self.detach(&leg.sandbox, &leg.host_veth, FLOWS_DEADLINE).await,
             (None, None) => {
                 // Its port has gone before, by somebody else or by a DEL whose flows were not confirmed in time. The runtime can
                 // do no more about those: the address alone waits for them.
-                let _ = self.until_gone(&request.container_id).await;
+                let _ = self.until_gone(&request.container_id, MOMENT).await;
                 Ok(())
             }
             (None, Some(_)) => Ok(()),
@@ -50,7 +55,8 @@ impl PodNetwork {
         }
         fault::point("del:veth")?;
         // An address whose flows may still be there must not go to another pod.
-        if problems.is_empty() && (attached.is_some() || !self.flows_remain(&request.container_id)) {
+        let waits = attached.is_none() && self.flows_remain(&request.container_id);
+        if problems.is_empty() && !waits {
             let network = self.current_status().network;
             if let Some(network) = network
                 && let Err(error) =
@@ -60,19 +66,32 @@ impl PodNetwork {
             }
         }
         fault::point("del:lease")?;
+        if waits {
+            self.settle_later(guard);
+        }
         match problems.is_empty() {
             true => Ok(()),
             false => Err(CniError::new(ErrorCode::TRY_AGAIN_LATER, problems.join("; "))),
         }
     }
 
-    /// Takes away a sandbox's flows and then its port, with its queues. It may have none of them.
-    pub(super) async fn detach(&self, sandbox: &str, veth: &str) -> Result<(), CniError> {
+    /// Has it looked after what a request leaves, once nobody takes the request to be at work on it.
+    pub(super) fn settle_later(&self, request: tokio::sync::MutexGuard<'_, ()>) {
+        drop(request);
+        self.look();
+    }
+
+    /// Takes away a sandbox's flows and then its port, with its queues. It may have none of them. The port goes even if the
+    /// switch has not confirmed in time that the flows are gone.
+    ///
+    /// # Errors
+    /// If it has not; or the database refuses something.
+    pub(super) async fn detach(&self, sandbox: &str, veth: &str, patience: Duration) -> Result<(), CniError> {
+        let _leaving = Leaving::new(self, sandbox);
         self.miss_no_more(sandbox);
         let queues = bandwidth::remove(&self.ovsdb, veth).await;
         queues.map_err(|error| switch_step("bandwidth", error))?;
-        let _leaving = Leaving::new(self, sandbox);
-        let gone = self.timed("delete flows", self.until_gone(sandbox)).await;
+        let gone = self.timed("delete flows", self.until_gone(sandbox, patience)).await;
         let deleted = self.timed("delete port", self.ports.delete(veth)).await;
         gone.and(deleted.map_err(|error| switch_step("port", error)))
     }
@@ -80,29 +99,30 @@ impl PodNetwork {
     /// Whether the switch has not confirmed that the flows of a sandbox without a port are gone. Once it has, it is looked after
     /// what waits for that.
     pub(super) fn flows_remain(&self, sandbox: &str) -> bool {
-        let remain = self.may_have_flows(sandbox);
-        if remain {
-            self.flows_awaited.store(true, Ordering::Relaxed);
+        if !self.may_have_flows(sandbox) {
+            return false;
         }
-        remain
+        self.flows_awaited.store(true, Ordering::SeqCst);
+        // Once more: they may have gone before anybody knew that something waits for it.
+        self.may_have_flows(sandbox)
     }
 
     /// Whether there is something to wait for. Before the first flows are written there is not, whatever an earlier run has left
     /// on the switch: until it is gone nobody is given an address.
     fn may_have_flows(&self, sandbox: &str) -> bool {
-        self.status.borrow().ready && self.served().possible.contains(sandbox)
+        self.status.borrow().ready && self.served().may_have_flows(sandbox)
     }
 
     /// Waits until the switch has confirmed that it has no flows of a sandbox any more.
-    async fn until_gone(&self, sandbox: &str) -> Result<(), CniError> {
+    async fn until_gone(&self, sandbox: &str, patience: Duration) -> Result<(), CniError> {
         if !self.may_have_flows(sandbox) {
             return Ok(());
         }
         self.nudge.notify_one();
-        self.until(|_| !self.served().possible.contains(sandbox)).await
+        self.until(patience, |_| !self.served().may_have_flows(sandbox)).await
     }
 
-    /// The ports of pods that stay, for the loop to make flows of.
+    /// The ports of pods that stay: a round of the loop begins, which makes flows of them.
     pub(in crate::node) fn staying(&self) -> Arc<Vec<PodPort>> {
         // Read under the lock: a sandbox leaves those that leave only when the replica has its port no more.
         let mut served = self.served();
@@ -110,9 +130,14 @@ impl PodNetwork {
         served.staying(ports)
     }
 
-    /// The switch has confirmed that it has flows of these ports and of no others.
-    pub(in crate::node) fn confirmed(&self, ports: &[PodPort]) {
-        self.served().confirmed(ports);
+    /// What has become of the flows of the round.
+    pub(in crate::node) fn flows_are(&self, flows: Flows) {
+        self.served().flows_are(flows);
+    }
+
+    /// The round is over. If nothing was said of its flows they have not been sent.
+    pub(in crate::node) fn round_is_over(&self) {
+        self.served().given = Arc::default();
     }
 
     fn served(&self) -> MutexGuard<'_, Served> {
@@ -120,36 +145,50 @@ impl PodNetwork {
     }
 }
 
+/// What has become of the flows that were sent to the switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::node) enum Flows {
+    /// The switch has confirmed that it has them, and no others.
+    Confirmed,
+    /// It has not answered.
+    Unknown,
+}
+
 /// Which sandboxes the switch leads packets to.
 #[derive(Debug, Default)]
 pub(super) struct Served {
     /// Those that a request is taking away: the pipeline leads nothing to and from their ports any more.
     leaving: BTreeSet<String>,
-    /// Those that the switch may have flows of. What the loop was given once may reach the switch until something later is
-    /// confirmed: that nothing is confirmed of a sandbox does not say that its flows are not on their way.
-    possible: BTreeSet<String>,
+    /// The ports that the round under way makes flows of.
+    given: Arc<Vec<PodPort>>,
+    /// Those that the switch may have flows of: what it confirmed last, and what it was sent since then.
+    sent: Vec<Arc<Vec<PodPort>>>,
 }
 
 impl Served {
     fn staying(&mut self, ports: Arc<Vec<PodPort>>) -> Arc<Vec<PodPort>> {
-        let staying = match self.leaving.is_empty() {
+        self.given = match self.leaving.is_empty() {
             true => ports,
             false => {
                 let stays = |port: &&PodPort| !self.leaving.contains(&port.sandbox);
                 Arc::new(ports.iter().filter(stays).cloned().collect())
             }
         };
-        for port in staying.iter() {
-            if !self.possible.contains(&port.sandbox) {
-                self.possible.insert(port.sandbox.clone());
-            }
-        }
-        staying
+        Arc::clone(&self.given)
     }
 
-    fn confirmed(&mut self, ports: &[PodPort]) {
-        let there: HashSet<&str> = ports.iter().map(|port| port.sandbox.as_str()).collect();
-        self.possible.retain(|sandbox| there.contains(sandbox.as_str()));
+    fn flows_are(&mut self, flows: Flows) {
+        let given = std::mem::take(&mut self.given);
+        match flows {
+            Flows::Confirmed => self.sent = vec![given],
+            Flows::Unknown if self.sent.contains(&given) => {}
+            Flows::Unknown => self.sent.push(given),
+        }
+    }
+
+    fn may_have_flows(&self, sandbox: &str) -> bool {
+        let mut ports = self.sent.iter().chain([&self.given]).flat_map(|ports| ports.iter());
+        ports.any(|port| port.sandbox == sandbox)
     }
 }
 
@@ -191,27 +230,45 @@ mod tests {
     }
 
     #[test]
-    fn flows_that_are_on_their_way_are_possible_until_a_later_round_is_confirmed() {
-        let (none, both) = (Arc::new(Vec::new()), Arc::new(vec![port("a"), port("b")]));
+    fn flows_may_be_there_until_a_later_round_is_confirmed() {
+        let both = Arc::new(vec![port("a"), port("b")]);
         let mut served = Served::default();
-        let first = served.staying(Arc::clone(&both));
-        assert_eq!(first, both);
+        assert_eq!(served.staying(Arc::clone(&both)), both);
         // Its request has failed before the switch has confirmed anything.
         served.leaving.insert("a".to_owned());
-        assert!(served.possible.contains("a"), "its flows are on their way");
-        served.confirmed(&first);
-        assert!(served.possible.contains("a"), "its flows are there");
-        let second = served.staying(Arc::clone(&both));
-        assert_eq!(*second, [port("b")]);
-        assert!(served.possible.contains("a"), "not confirmed yet");
-        served.confirmed(&second);
-        assert!(!served.possible.contains("a"));
-        assert!(served.possible.contains("b"));
-        // A round that fails leaves all that was possible before it.
-        served.leaving.remove("a");
-        let third = served.staying(none);
-        assert!(served.possible.contains("b"));
-        served.confirmed(&third);
-        assert!(served.possible.is_empty());
+        assert!(served.may_have_flows("a"), "they are on their way");
+        served.flows_are(Flows::Confirmed);
+        assert!(served.may_have_flows("a"), "they are there");
+        assert_eq!(*served.staying(Arc::clone(&both)), [port("b")]);
+        assert!(served.may_have_flows("a"), "not confirmed yet");
+        served.flows_are(Flows::Unknown);
+        assert!(served.may_have_flows("a"), "still not");
+        served.staying(both);
+        served.flows_are(Flows::Confirmed);
+        assert!(!served.may_have_flows("a"));
+        assert!(served.may_have_flows("b"));
+    }
+
+    #[test]
+    fn what_was_not_sent_is_not_there() {
+        let (a, both) = (Arc::new(vec![port("a")]), Arc::new(vec![port("a"), port("b")]));
+        let mut served = Served::default();
+        served.staying(a);
+        served.flows_are(Flows::Confirmed);
+        served.staying(Arc::clone(&both));
+        assert!(served.may_have_flows("b"), "nobody can tell yet");
+        served.given = Arc::default();
+        assert!(!served.may_have_flows("b"));
+        assert!(served.may_have_flows("a"));
+        // Sent twice, and never answered.
+        for _ in 0..2 {
+            served.staying(Arc::clone(&both));
+            served.flows_are(Flows::Unknown);
+        }
+        assert_eq!(served.sent.len(), 2);
+        served.staying(Arc::default());
+        assert!(served.may_have_flows("a") && served.may_have_flows("b"));
+        served.flows_are(Flows::Confirmed);
+        assert!(!served.may_have_flows("a") && !served.may_have_flows("b"));
     }
 }

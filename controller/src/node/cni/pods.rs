@@ -47,7 +47,7 @@ const VNID_DEADLINE: Duration = Duration::from_secs(5);
 /// How long ADD waits for a pod that was bound to this node a moment ago.
 const POD_DEADLINE: Duration = Duration::from_secs(5);
 /// How long ADD waits for the switch to confirm the pod's flows, and DEL for it to confirm that they are gone.
-const FLOWS_DEADLINE: Duration = Duration::from_secs(10);
+pub(super) const FLOWS_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The pods of this node.
 pub struct PodNetwork {
@@ -206,7 +206,7 @@ impl PodNetwork {
         let attachment = Attachment::of(request)?;
         attachment.args.deny_unknown()?;
         let lock = self.lock(&attachment.container_id);
-        let _guard = lock.lock().await;
+        let guard = lock.lock().await;
         caller.waits()?;
         let network = self.network(&attachment).await?;
         let netns = attachment.open_netns()?;
@@ -227,7 +227,9 @@ impl PodNetwork {
         match self.attach(&attachment, &network, netns, limits, &mut undo).await {
             Ok(json) => Ok(json),
             Err(error) => {
-                undo.run().await;
+                if !undo.run().await {
+                    self.settle_later(guard);
+                }
                 Err(error)
             }
         }
@@ -317,7 +319,7 @@ impl PodNetwork {
             self.limit(&leg, limits).await?;
         }
         fault::point("add:port")?;
-        self.timed("flows", self.until(|status| status.has_at(&leg.sandbox, port))).await?;
+        self.timed("flows", self.until(FLOWS_DEADLINE, |status| status.has_at(&leg.sandbox, port))).await?;
         fault::point("add:flows")?;
         info!(pod = %leg.pod(), %ip, "attached");
         Ok(result(attachment, network, &leg, MacAddr(wired.host_mac).to_string()))
@@ -517,9 +519,13 @@ impl PodNetwork {
     }
 
     /// Waits for the reconcile that makes `done` true.
-    pub(super) async fn until(&self, done: impl Fn(&Status) -> bool) -> Result<(), CniError> {
+    pub(super) async fn until(
+        &self,
+        patience: Duration,
+        done: impl Fn(&Status) -> bool,
+    ) -> Result<(), CniError> {
         let mut status = self.status.clone();
-        let reached = timeout(FLOWS_DEADLINE, status.wait_for(|status| done(status))).await;
+        let reached = timeout(patience, status.wait_for(|status| done(status))).await;
         match reached {
             Ok(Ok(_)) => Ok(()),
             _ => {

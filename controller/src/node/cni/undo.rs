@@ -3,6 +3,7 @@
 use ipnet::Ipv4Net;
 use tracing::warn;
 
+use super::leave::MOMENT;
 use super::pods::{Attachment, PodNetwork};
 
 /// What a failed ADD takes back, last step first.
@@ -15,16 +16,16 @@ pub(super) struct Undo<'a> {
 }
 
 impl Undo<'_> {
-    pub(super) async fn run(self) {
+    /// Tells whether nothing is left.
+    pub(super) async fn run(self) -> bool {
         let Attachment { container_id, ifname, .. } = self.attachment;
         let mut clean = true;
         if let Some(veth) = &self.veth {
             if self.port
-                && let Err(error) = self.pods.detach(container_id, veth).await
+                && let Err(error) = self.pods.detach(container_id, veth, MOMENT).await
             {
                 clean = false;
-                warn!("undoing a failed ADD: port {veth}: {}", error.msg);
-                self.pods.look();
+                warn!("undoing a failed ADD: {veth}: {}", error.msg);
             }
             if let Err(error) = self.pods.unwire(veth).await {
                 warn!("undoing a failed ADD: veth {veth}: {error}");
@@ -36,6 +37,8 @@ impl Undo<'_> {
             && let Err(error) = self.pods.release(subnet, container_id, ifname).await
         {
             warn!("undoing a failed ADD: {}", error.msg);
+            clean = false;
         }
+        clean
     }
 }

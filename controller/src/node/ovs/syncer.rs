@@ -42,9 +42,17 @@ pub enum SyncError {
     /// The flows could not be read.
     #[error("could not read the bridge's flows: {0}")]
     Dump(#[source] ClientError),
-    /// The switch refused the bundle: nothing was changed.
+    /// The switch refused the bundle: nothing was changed. Or there was no answer ([`Self::leaves_open`]).
     #[error("the switch refused the new flows and kept the old ones: {0}")]
     Bundle(#[source] BundleError),
+}
+
+impl SyncError {
+    /// Whether the switch may have the new flows nevertheless.
+    #[must_use]
+    pub fn leaves_open(&self) -> bool {
+        matches!(self, Self::Bundle(BundleError::Client(_)))
+    }
 }
 
 /// What one application changed.
