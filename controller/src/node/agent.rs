@@ -29,7 +29,7 @@ use super::findings::{self, Findings};
 use super::host::{firewall::FirewallSpec, obstacles, watch as host_watch};
 use super::metrics::{self, Change, Metrics, Outcome};
 use super::ovs::bridge::{Bridge, TUN};
-use super::ovs::syncer::{Applied, Syncer};
+use super::ovs::syncer::{Applied, SyncError, Syncer};
 use super::status::{Leg, Network, Status};
 use crate::cluster::{ClusterSource, Snapshot};
 use crate::view::{self, Inputs, Known, PodPort, Problem, View, ViewError};
@@ -279,6 +279,10 @@ impl Agent {
         let start = Instant::now();
         let result = self.reconcile().await;
         self.pods.round_is_over();
+        // Whatever came of it: flows that have not been sent are not waited for any more.
+        if self.pods.flows_awaited.swap(false, Ordering::SeqCst) {
+            self.pods.look();
+        }
         let took = start.elapsed();
         self.connections();
         let outcome = if result.is_ok() { "success" } else { "failure" };
@@ -287,9 +291,6 @@ impl Agent {
             Ok(()) => {
                 self.metrics.reconcile.observe(took.as_secs_f64());
                 self.status.send_modify(|status| status.last_sync = Some((SystemTime::now(), took)));
-                if self.pods.flows_awaited.swap(false, Ordering::SeqCst) {
-                    self.pods.look();
-                }
                 backoff.reset();
                 if !was_ready {
                     return true;
@@ -418,13 +419,11 @@ impl Agent {
         }
 
         // Pods need their flows whatever is wrong with the node's own network.
-        let applied = self.syncer.apply(self.view.flows()).await;
-        match &applied {
-            Ok(_) => self.pods.flows_are(Flows::Confirmed),
-            Err(error) if error.leaves_open() => self.pods.flows_are(Flows::Unknown),
-            Err(_) => {}
-        }
-        let applied = applied?;
+        let applied = self.syncer.apply(self.view.flows()).await.inspect_err(|error| {
+            if matches!(error, SyncError::Unconfirmed(_)) {
+                self.pods.flows_are(Flows::Unknown);
+            }
+        })?;
         if on_host.is_ok() {
             on_host = self.host_side(host).await;
         }
@@ -441,6 +440,7 @@ impl Agent {
         debug!(flows = self.view.flows().len(), "flows are in sync");
         // The first time all has to be right: nothing is served before.
         if on_host.is_ok() || self.status.borrow().ready {
+            self.pods.flows_are(Flows::Confirmed);
             self.report(&inputs, on_host.as_ref().err().map(crate::describe));
         }
         on_host

@@ -5,7 +5,7 @@
 //!
 //! | lease | veth | port | was | becomes |
 //! |---|---|---|---|---|
-//! | yes | none | none | an ADD or DEL that ended early, or a restart of the machine | the lease is released |
+//! | yes | none | none | an ADD or DEL that ended early, or a restart of the machine | the lease is released, once its flows are gone |
 //! | yes | without a name | none | an ADD that ended early | veth and lease are removed |
 //! | yes | named | none | a port deleted by hand, or a lost database | the port is made again |
 //! | any | none | yes | a pod whose namespace is gone | port and lease are removed |
@@ -334,8 +334,10 @@ impl PodNetwork {
         };
         // Any that the first request of a sandbox has left; the name says whose it is.
         self.unwire(&veth).await.map_err(|error| step("veth", error))?;
+        // Asked in any case: so it is looked after the lease once they are gone.
+        let waits = self.leg(container_id).is_none() && self.flows_remain(container_id);
         detached?;
-        if self.leg(container_id).is_none() && self.flows_remain(container_id) {
+        if waits {
             let text = "flows: the switch has not confirmed that they are gone";
             return Err(CniError::new(ErrorCode::TRY_AGAIN_LATER, text));
         }

@@ -46,6 +46,7 @@ impl PodNetwork {
             }
             (None, Some(_)) => Ok(()),
         };
+        let failed = detached.is_err();
         if let Err(error) = detached {
             problems.push(error.msg);
         }
@@ -55,7 +56,7 @@ impl PodNetwork {
         }
         fault::point("del:veth")?;
         // An address whose flows may still be there must not go to another pod.
-        let waits = attached.is_none() && self.flows_remain(&request.container_id);
+        let waits = failed || attached.is_none() && self.flows_remain(&request.container_id);
         if problems.is_empty() && !waits {
             let network = self.current_status().network;
             if let Some(network) = network

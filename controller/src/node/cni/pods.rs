@@ -1,7 +1,7 @@
 //! Pods on the network: ADD, and what all requests need.
 //!
 //! The steps of ADD are lease, veth, port, flows; whatever fails, the steps before are undone, so that the
-//! runtime may simply try again.
+//! runtime may simply try again. The lease alone may stay, until the switch has no flows of it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -201,7 +201,7 @@ impl PodNetwork {
     /// CNI ADD: wires the pod and answers once the switch has confirmed its flows.
     ///
     /// # Errors
-    /// The step that failed; everything before it is undone.
+    /// The step that failed; everything before it is undone ([`Undo`]).
     pub(super) async fn add(&self, request: &Request, caller: &Caller<'_>) -> Result<Vec<u8>, CniError> {
         let attachment = Attachment::of(request)?;
         attachment.args.deny_unknown()?;
@@ -227,9 +227,9 @@ impl PodNetwork {
         match self.attach(&attachment, &network, netns, limits, &mut undo).await {
             Ok(json) => Ok(json),
             Err(error) => {
-                if !undo.run().await {
-                    self.settle_later(guard);
-                }
+                undo.run().await;
+                // A lease may wait for its flows, of this request or one before it.
+                self.settle_later(guard);
                 Err(error)
             }
         }

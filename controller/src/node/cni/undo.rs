@@ -16,8 +16,8 @@ pub(super) struct Undo<'a> {
 }
 
 impl Undo<'_> {
-    /// Tells whether nothing is left.
-    pub(super) async fn run(self) -> bool {
+    /// Whatever is left after it has to be looked after.
+    pub(super) async fn run(self) {
         let Attachment { container_id, ifname, .. } = self.attachment;
         let mut clean = true;
         if let Some(veth) = &self.veth {
@@ -37,8 +37,6 @@ impl Undo<'_> {
             && let Err(error) = self.pods.release(subnet, container_id, ifname).await
         {
             warn!("undoing a failed ADD: {}", error.msg);
-            clean = false;
         }
-        clean
     }
 }

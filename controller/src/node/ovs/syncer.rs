@@ -42,16 +42,22 @@ pub enum SyncError {
     /// The flows could not be read.
     #[error("could not read the bridge's flows: {0}")]
     Dump(#[source] ClientError),
-    /// The switch refused the bundle: nothing was changed. Or there was no answer ([`Self::leaves_open`]).
+    /// The switch refused the bundle: nothing was changed.
     #[error("the switch refused the new flows and kept the old ones: {0}")]
-    Bundle(#[source] BundleError),
+    Refused(#[source] BundleError),
+    /// There was no answer, or none that can be read: the switch may have the new flows.
+    #[error("the switch did not confirm the new flows: {0}")]
+    Unconfirmed(#[source] BundleError),
 }
 
-impl SyncError {
-    /// Whether the switch may have the new flows nevertheless.
-    #[must_use]
-    pub fn leaves_open(&self) -> bool {
-        matches!(self, Self::Bundle(BundleError::Client(_)))
+impl From<BundleError> for SyncError {
+    fn from(error: BundleError) -> Self {
+        match error {
+            BundleError::Client(ClientError::Refused(_))
+            | BundleError::Modification { .. }
+            | BundleError::TooLong { .. } => Self::Refused(error),
+            _ => Self::Unconfirmed(error),
+        }
     }
 }
 
@@ -172,12 +178,12 @@ impl Syncer {
     /// Makes the switch hold exactly `desired`: one bundle, confirmed. Sends no modification if it does already.
     ///
     /// # Errors
-    /// When there is no connection, the flows cannot be read or the bundle is refused. The connection is given up
-    /// on all but a refusal.
+    /// When there is no connection, the flows cannot be read or the bundle is not confirmed. The connection is given up
+    /// on the first two.
     pub async fn apply(&mut self, desired: &FlowSet) -> Result<Applied, SyncError> {
         let result = self.try_apply(desired).await;
         match &result {
-            Err(SyncError::Bundle(_)) => self.suspect(),
+            Err(SyncError::Refused(_) | SyncError::Unconfirmed(_)) => self.suspect(),
             Err(_) => self.disconnect(),
             Ok(_) => {}
         }
@@ -221,7 +227,7 @@ impl Syncer {
             link.in_sync = true;
             return Ok(Applied::default());
         }
-        link.switch.bundle(modifications(&difference, &groups)).await.map_err(SyncError::Bundle)?;
+        link.switch.bundle(modifications(&difference, &groups)).await?;
         link.known = Some(Rendered {
             flows: desired.iter().cloned().collect(),
             groups: desired.groups().cloned().collect(),
