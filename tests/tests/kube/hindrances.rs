@@ -304,10 +304,8 @@ fn who_outsleeps_its_lease_writes_nothing(plane: &ControlPlane) -> anyhow::Resul
     let log = |identity: &str| std::fs::read_to_string(plane.path(&format!("{identity}.log")));
     until(DEADLINE, || {
         let text = log("sleeper")?;
-        ensure!(
-            text.contains("a round took longer than 5s") && text.contains("no longer the leader"),
-            "{text}"
-        );
+        // What it was at ends by that, or a moment before by having taken too long.
+        ensure!(text.contains("no longer the leader"), "{text}");
         Ok(())
     })?;
     // The next change finds who leads as it was.
