@@ -121,7 +121,7 @@ async fn run(args: Args, log: LogFilter) -> anyhow::Result<()> {
     let (status, statuses) = watch::channel(Status::default());
     let (ask, queries) = mpsc::channel(8);
     let vitals = Vitals { status, metrics: Metrics::default(), queries };
-    let registry = vitals.metrics.registry(args.legacy_metrics);
+    let registry = vitals.metrics.registry(statuses.clone(), args.legacy_metrics);
     let mut giving_back = JoinSet::new();
     giving_back.spawn(memory::after_the_start(statuses.clone()));
     let program = Agent { node: args.node.clone(), status: statuses, queries: ask };

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use tokio::sync::watch;
+
 use super::*;
 use crate::allocator::{self, Status};
-use crate::node::metrics::Metrics;
+use crate::node::{self, metrics::Metrics};
 
 /// Name, kind and help text of each metric in an exposition.
 fn described(text: &str) -> BTreeMap<String, (String, String)> {
@@ -35,7 +37,8 @@ fn table(metrics: &BTreeMap<String, (String, String)>, ours: impl Fn(&str) -> bo
 
 /// The expositions of the programs: the agent, with the old names or without, and the cluster controller.
 fn agent(legacy: bool) -> String {
-    text(&Metrics::default().registry(legacy)).unwrap()
+    let (_, status) = watch::channel(node::status::Status::default());
+    text(&Metrics::default().registry(status, legacy)).unwrap()
 }
 
 fn cluster_controller() -> String {

@@ -306,7 +306,6 @@ impl Agent {
                 Instant::now() + backoff.next()
             }
         };
-        self.metrics.ready.set(self.status.borrow().is_ready().into());
         // Each arm only waits; what it waited for is looked at in the next turn, so any may be cancelled.
         tokio::select! {
             changed = self.state.changed() => {

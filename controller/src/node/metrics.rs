@@ -3,13 +3,16 @@
 //! Names start with `sdn_` and end in a base unit; no label has values that grow with the number of pods. `docs/metrics.md`
 //! is made from what is registered here.
 
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::Registry;
+use tokio::sync::watch;
 
+use super::status::Status;
 use crate::metrics::{Durations, durations, label, of_a_program};
 
 mod legacy;
@@ -28,10 +31,23 @@ pub(in crate::node) struct Request {
     pub(in crate::node) result: &'static str,
 }
 
+/// What `/readyz` says, at the moment at which it is asked for: who asks for both is told the same.
+#[derive(Debug)]
+struct Ready(watch::Receiver<Status>);
+
+impl EncodeMetric for Ready {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> std::fmt::Result {
+        encoder.encode_gauge(&i64::from(self.0.borrow().is_ready()))
+    }
+
+    fn metric_type(&self) -> MetricType {
+        <Gauge>::TYPE
+    }
+}
+
 /// Everything that is measured. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    pub(in crate::node) ready: Gauge,
     pub(in crate::node) connected: Family<Peer, Gauge>,
     pub(in crate::node) connections: Family<Peer, Counter>,
     pub(in crate::node) reconciles: Family<Outcome, Counter>,
@@ -56,7 +72,6 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         Self {
-            ready: Gauge::default(),
             connected: Family::default(),
             connections: Family::default(),
             reconciles: Family::default(),
@@ -91,9 +106,10 @@ pub(in crate::node) const OVSDB: Peer = Peer { peer: "ovsdb" };
 pub(in crate::node) const OPENFLOW: Peer = Peer { peer: "openflow" };
 
 impl Metrics {
-    /// Everything under its name, and with `legacy` what the replaced system had under its names.
+    /// Everything under its name, and with `legacy` what the replaced system had under its names. Whether the node is ready is
+    /// read from `status`.
     #[must_use]
-    pub fn registry(&self, legacy: bool) -> Registry {
+    pub fn registry(&self, status: watch::Receiver<Status>, legacy: bool) -> Registry {
         for part in [LINKS, FIREWALL, PORT, LEASE, SANDBOX] {
             drop(self.repairs.get_or_create(&part));
         }
@@ -110,7 +126,7 @@ impl Metrics {
         all.register(
             "ready",
             "Whether the node serves pods and has all flows: 1 or 0, as /readyz says",
-            self.ready.clone(),
+            Ready(status),
         );
         all.register(
             "connected",

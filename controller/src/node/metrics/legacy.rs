@@ -112,7 +112,10 @@ fn free_arp_entries() -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::watch;
+
     use super::*;
+    use crate::node::status::Status;
 
     #[test]
     fn old_names_say_the_same_as_the_new_ones() {
@@ -121,7 +124,8 @@ mod tests {
         metrics.request.get_or_create(&Verb { command: "ADD" }).observe(0.25);
         metrics.request.get_or_create(&Verb { command: "ADD" }).observe(0.5);
         metrics.requests.get_or_create(&Request { command: "DEL", result: "failure" }).inc();
-        let text = crate::metrics::text(&metrics.registry(true)).unwrap();
+        let (_, status) = watch::channel(Status::default());
+        let text = crate::metrics::text(&metrics.registry(status.clone(), true)).unwrap();
         for line in [
             "openshift_sdn_ovs_flows 42",
             "openshift_sdn_pod_operations_errors{operation_type=\"teardown\"} 1",
@@ -130,6 +134,6 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }
-        assert!(!crate::metrics::text(&metrics.registry(false)).unwrap().contains("openshift_sdn_"));
+        assert!(!crate::metrics::text(&metrics.registry(status, false)).unwrap().contains("openshift_sdn_"));
     }
 }
